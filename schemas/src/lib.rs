@@ -1,0 +1,25 @@
+//! The records, ids, parsing rules and program catalogue that every part of Clickback shares.
+//!
+//! Owns: what an event, an outcome and a catalog record look like; how a raw postback is read.
+//! Refuses: I/O, clocks, randomness, async. Time and random bits are always arguments.
+//! Invariant: the same input gives the same bytes, on any machine, in any run.
+
+pub mod bounds;
+pub mod catalog;
+pub mod chain;
+pub mod event;
+pub mod goal;
+pub mod id;
+pub mod money;
+pub mod outcome;
+pub mod reason;
+pub mod settings;
+pub mod status;
+pub mod time;
+
+pub use event::{Event, EventBody};
+pub use id::{ClickId, EventId};
+pub use money::{Amount, Currency};
+pub use outcome::Outcome;
+pub use reason::Reason;
+pub use time::Time;
