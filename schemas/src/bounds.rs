@@ -13,6 +13,10 @@ pub const EXPIRIES_PER_TICK: usize = 500;
 pub const EXPIRIES_PER_EVENT: usize = 10;
 /// Conversions kept on one click or label.
 pub const CONVERSIONS_PER_CLICK: usize = 10_000;
+/// Clicks that one alias may name; beyond, the oldest without a conversion is no longer found by it.
+pub const CLICKS_PER_ALIAS: usize = 200;
+/// Hits that are remembered on a conversion without a transaction id, to tell their repeats.
+pub const SEEN_PER_CONVERSION: usize = 16;
 /// Items (clicks, hits, adjustments) of one reprocess event.
 pub const ITEMS_PER_REPROCESS: usize = 500;
 /// A click may be this far ahead of a hit's receipt and still be meant by it.
@@ -46,6 +50,8 @@ pub const PARAMETERS: usize = 200;
 pub const NAME_BYTES: usize = 255;
 /// Hits in one JSON array.
 pub const HITS_PER_REQUEST: usize = 100;
+/// Bytes of a link's destination.
+pub const DESTINATION_BYTES: usize = 4 * 1024;
 /// Bytes of a request line with its query.
 pub const URI_BYTES: usize = 16 * 1024;
 /// Bytes of all request headers.

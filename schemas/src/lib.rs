@@ -4,15 +4,28 @@
 //! Refuses: I/O, clocks, randomness, async. Time and random bits are always arguments.
 //! Invariant: the same input gives the same bytes, on any machine, in any run.
 
+pub mod amount;
 pub mod bounds;
 pub mod catalog;
+pub mod catalogue;
 pub mod chain;
+pub mod check;
 pub mod event;
 pub mod goal;
 pub mod id;
+pub mod interpret;
+mod json_body;
+pub mod landing;
+pub mod macros;
 pub mod money;
+pub mod name;
+#[cfg(feature = "openapi")]
+mod openapi;
 pub mod outcome;
+mod params;
+pub mod postback_urls;
 pub mod reason;
+pub mod redact;
 pub mod settings;
 pub mod status;
 pub mod time;

@@ -84,12 +84,18 @@ impl FromStr for Amount {
 
 impl serde::Serialize for Amount {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if !s.is_human_readable() {
+            return s.serialize_i128(self.units());
+        }
         s.collect_str(self)
     }
 }
 
 impl<'de> serde::Deserialize<'de> for Amount {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        if !d.is_human_readable() {
+            return i128::deserialize(d).and_then(|units| Self::from_units(units).map_err(serde::de::Error::custom));
+        }
         Cow::<'de, str>::deserialize(d)?.parse().map_err(serde::de::Error::custom)
     }
 }
@@ -191,7 +197,7 @@ mod tests {
     #[test]
     fn written_with_at_least_two_places() {
         for (text, shown) in
-            [("50", "50.00"), ("-0.5", "-0.50"), ("1.23456789", ""), ("0.00000001", "0.00000001"), ("12.500", "12.50")]
+            [("50", "50.00"), ("-0.5", "-0.50"), ("1.234567891", ""), ("0.00000001", "0.00000001"), ("12.500", "12.50")]
         {
             match text.parse::<Amount>() {
                 Ok(amount) => assert_eq!(amount.to_string(), shown),

@@ -241,7 +241,7 @@ pub struct ReprocessOutcome {
     pub dry_run: bool,
     /// Conversions that changed (in a dry run: would change).
     pub changed: u32,
-    /// Adjustments that were replayed, each as it now stands.
+    /// The clicks whose history was replayed; `changes` refer to them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub adjusted: Vec<Conversion>,
+    pub clicks: Vec<ClickRef>,
 }

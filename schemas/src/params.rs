@@ -1,0 +1,501 @@
+//! Splits a raw postback into parameters: query, form body, flat JSON body.
+//!
+//! Every parameter is decoded on its own and only when somebody asks for it, so one that nobody reads can hold
+//! anything. Refuses: what a parameter means for the hit (see `interpret`).
+//! Invariant: `stored` text (see `redact`) splits into the same parameters as the request that it was made from.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use serde_json::value::RawValue;
+
+use crate::{
+    bounds,
+    goal::{self, GoalSettings},
+    json_body::{self, Piece},
+    macros,
+};
+
+/// A postback as it came in, without its token.
+#[derive(Clone, Copy, Debug)]
+pub struct RawRequest<'a> {
+    pub method: &'a str,
+    pub query: &'a [u8],
+    pub body: Option<&'a [u8]>,
+    pub content_type: Option<&'a str>,
+}
+
+/// What `interpret` does with a parameter. Numbers are ranks: of several names for one thing the lowest comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Click(u8),
+    /// Counts the goal of this index in the account's goals.
+    Count(usize),
+    Word,
+    Status,
+    Earning(u8),
+    Value(u8),
+    Currency,
+    Tid(u8),
+    Player(u8),
+    Ts,
+    Test,
+    Other,
+}
+
+/// The rank of `dyn` among the parameters that may name the click.
+pub(crate) const DYN: u8 = 1;
+
+impl Role {
+    fn of(name: &str, goals: &[GoalSettings]) -> Role {
+        let mut lower = [0; 24];
+        let Some(lower) = lower.get_mut(..name.len()) else { return Role::of_goal(name, goals) };
+        lower.copy_from_slice(name.as_bytes());
+        lower.make_ascii_lowercase();
+        match &*lower {
+            b"clickid" => Role::Click(0),
+            b"dyn" => Role::Click(DYN),
+            b"click_id" => Role::Click(2),
+            b"cid" => Role::Click(3),
+            b"subid" => Role::Click(4),
+            b"sub_id" => Role::Click(5),
+            b"sid" => Role::Click(6),
+            b"cnv_id" => Role::Click(7),
+            b"aff_sub" => Role::Click(8),
+            b"event" | b"goal" | b"type" => Role::Word,
+            b"status" => Role::Status,
+            b"earning" => Role::Earning(0),
+            b"payout" => Role::Earning(1),
+            b"commission" => Role::Earning(2),
+            b"profit" => Role::Earning(3),
+            b"sum" => Role::Earning(4),
+            b"revenue" => Role::Earning(5),
+            b"amount" => Role::Earning(6),
+            b"value" => Role::Value(0),
+            b"sale_amount" => Role::Value(1),
+            b"order_sum" => Role::Value(2),
+            b"deposit_amount" => Role::Value(3),
+            b"currency" | b"curren" => Role::Currency,
+            b"tid" => Role::Tid(0),
+            b"txid" => Role::Tid(1),
+            b"transaction_id" => Role::Tid(2),
+            b"order_id" => Role::Tid(3),
+            b"action_id" => Role::Tid(4),
+            b"player" => Role::Player(0),
+            b"player_id" => Role::Player(1),
+            b"customer_id" => Role::Player(2),
+            b"user_id" => Role::Player(3),
+            b"profile_id" => Role::Player(4),
+            b"ts" => Role::Ts,
+            b"test" => Role::Test,
+            _ => Role::of_goal(name, goals),
+        }
+    }
+
+    fn of_goal(name: &str, goals: &[GoalSettings]) -> Role {
+        let alias = goal::COUNT_ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+        let name = alias.map_or(name, |(_, goal)| goal);
+        goals.iter().position(|goal| same_word(&goal.name, name)).map_or(Role::Other, Role::Count)
+    }
+}
+
+/// Equal without regard to case.
+pub(crate) fn same_word(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other)
+        || (!one.is_ascii() && one.chars().flat_map(char::to_lowercase).eq(other.chars().flat_map(char::to_lowercase)))
+}
+
+/// How a parameter's name or place was repaired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fix {
+    HtmlMangled,
+    SecondQuestionMark,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Percent-encoded, in a query or form.
+    Encoded,
+    /// The raw token is a JSON string with its quotes.
+    JsonString,
+    /// A JSON number or boolean.
+    JsonPlain,
+    JsonNull,
+    /// A JSON object or array.
+    JsonNested,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Param<'a> {
+    pub name: Cow<'a, str>,
+    pub role: Role,
+    pub fix: Option<Fix>,
+    raw: &'a str,
+    form: Form,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value<'a> {
+    /// Empty, or a word such as `null`.
+    Absent,
+    /// A placeholder that was not replaced.
+    Macro,
+    /// Not UTF-8 after decoding.
+    Undecodable,
+    /// An object or array where a plain value belongs.
+    Nested,
+    Text {
+        text: Cow<'a, str>,
+        /// Surrounding space or quotes were removed.
+        cleaned: bool,
+    },
+}
+
+impl<'a> Param<'a> {
+    pub(crate) fn encoded(name: Cow<'a, str>, raw: &'a str) -> Self {
+        Param { name, role: Role::Other, fix: None, raw, form: Form::Encoded }
+    }
+
+    pub(crate) fn json(name: Cow<'a, str>, token: &'a str) -> Self {
+        let form = match token.as_bytes().first() {
+            Some(b'"') => Form::JsonString,
+            Some(b'{' | b'[') => Form::JsonNested,
+            Some(b'n') => Form::JsonNull,
+            _ => Form::JsonPlain,
+        };
+        Param { name, role: Role::Other, fix: None, raw: token, form }
+    }
+
+    pub(crate) fn value(&self) -> Value<'a> {
+        match self.form {
+            Form::JsonNull => return Value::Absent,
+            Form::JsonNested => return Value::Nested,
+            _ if self.raw.is_empty() => return Value::Absent,
+            Form::Encoded if macros::is_macro(self.raw) => return Value::Macro,
+            _ => {}
+        }
+        let Some(decoded) = self.decoded() else { return Value::Undecodable };
+        if self.form == Form::JsonString && macros::is_macro(&decoded) {
+            return Value::Macro;
+        }
+        let inner = clean(&decoded);
+        if is_absent(inner) {
+            return Value::Absent;
+        }
+        if inner.len() == decoded.len() {
+            return Value::Text { text: decoded, cleaned: false };
+        }
+        let text = match decoded {
+            Cow::Owned(whole) => Cow::Owned(clean(&whole).to_owned()),
+            Cow::Borrowed(whole) => Cow::Borrowed(clean(whole)),
+        };
+        Value::Text { text, cleaned: true }
+    }
+
+    /// The whole value, decoded.
+    pub(crate) fn decoded(&self) -> Option<Cow<'a, str>> {
+        match self.form {
+            Form::Encoded => decode(self.raw),
+            Form::JsonString => json_body::unescape(self.raw),
+            _ => Some(Cow::Borrowed(self.raw)),
+        }
+    }
+
+    /// What was received, as it stood there.
+    pub(crate) fn raw(&self) -> &'a str {
+        match self.form {
+            Form::JsonString => self.raw.get(1..self.raw.len().saturating_sub(1)).unwrap_or_default(),
+            _ => self.raw,
+        }
+    }
+
+    pub(crate) fn is_usable(&self) -> bool {
+        !matches!(self.value(), Value::Absent | Value::Macro)
+    }
+}
+
+/// The parameters of one hit, query first.
+#[derive(Debug, Default)]
+pub(crate) struct Params<'a> {
+    pub list: Vec<Param<'a>>,
+    pub too_many: bool,
+    /// Why the body could not be read.
+    pub unread_body: Option<&'static str>,
+    /// The body is JSON under a form's content type.
+    pub json_as_form: bool,
+}
+
+impl<'a> Params<'a> {
+    pub(crate) fn read(query: &'a str, piece: &Piece<'a>, goals: &[GoalSettings]) -> Params<'a> {
+        let mut params = Params { list: Vec::with_capacity(12), ..Params::default() };
+        params.add_encoded(query, goals, 0);
+        let in_query = params.list.len();
+        match piece {
+            Piece::Nothing => {}
+            Piece::Form(text) => params.add_encoded(text, goals, in_query),
+            Piece::Json(text) => params.add_object(text, goals, in_query),
+            Piece::Unread(why) => params.unread_body = Some(why),
+        }
+        params
+    }
+
+    fn add_encoded(&mut self, text: &'a str, goals: &[GoalSettings], in_query: usize) {
+        for segment in Segments::new(text, false) {
+            let (name, fix) = segment.name();
+            self.add(Param { fix: fix.or(segment.fix), ..Param::encoded(name, segment.value) }, goals, in_query);
+        }
+    }
+
+    fn add_object(&mut self, text: &'a str, goals: &[GoalSettings], in_query: usize) {
+        let read = json_body::members(text, &mut |name: Cow<'a, str>, value: &'a RawValue| {
+            let name = match name {
+                Cow::Borrowed(name) => Cow::Borrowed(name.trim()),
+                Cow::Owned(name) => Cow::Owned(name.trim().to_owned()),
+            };
+            self.add(Param::json(name, value.get()), goals, in_query);
+        });
+        if read.is_none() {
+            // Half an object is not what the sender meant.
+            self.list.truncate(in_query);
+            self.unread_body = Some("it is not a JSON object");
+        }
+    }
+
+    fn add(&mut self, mut param: Param<'a>, goals: &[GoalSettings], in_query: usize) {
+        if self.list.len() == bounds::PARAMETERS {
+            self.too_many = true;
+            return;
+        }
+        param.role = Role::of(&param.name, goals);
+        if param.role == Role::Currency && param.name.len() < "currency".len() {
+            param.fix = Some(Fix::HtmlMangled);
+        }
+        // The query wins over the body, unless it has nothing to say there.
+        let shadowed = self.list[..in_query.min(self.list.len())]
+            .iter()
+            .any(|q| q.name.eq_ignore_ascii_case(&param.name) && q.is_usable());
+        if shadowed {
+            param.role = Role::Other;
+            param.raw = "";
+            param.form = Form::Encoded;
+        }
+        self.list.push(param);
+    }
+}
+
+/// One `name=value` of a query or form, as it stands there.
+pub(crate) struct Segment<'a> {
+    raw_name: &'a str,
+    pub value: &'a str,
+    entity: Option<&'static str>,
+    fix: Option<Fix>,
+}
+
+/// Characters that HTML makes of `&name` when a URL is copied out of a page: the sign, its second byte, its entity.
+/// All but the last begin with the byte `C2`.
+const ENTITIES: &[(&str, &str, &str)] = &[
+    ("¤", "%C2%A4", "curren"),
+    ("¶", "%C2%B6", "para"),
+    ("®", "%C2%AE", "reg"),
+    ("§", "%C2%A7", "sect"),
+    ("¬", "%C2%AC", "not"),
+    ("©", "%C2%A9", "copy"),
+    ("×", "%C3%97", "times"),
+];
+
+impl<'a> Segment<'a> {
+    /// The name as it was meant.
+    pub(crate) fn name(&self) -> (Cow<'a, str>, Option<Fix>) {
+        if self.entity.is_none() && self.raw_name.bytes().all(is_name_byte) {
+            return (Cow::Borrowed(self.raw_name), None);
+        }
+        let mut fix = None;
+        let mut name = self.raw_name;
+        while let Some(rest) = name.strip_prefix('?') {
+            (name, fix) = (rest, Some(Fix::SecondQuestionMark));
+        }
+        while let Some(rest) = strip_prefix_any_case(name, "amp;").or_else(|| strip_prefix_any_case(name, "amp%3B")) {
+            (name, fix) = (rest, Some(Fix::HtmlMangled));
+        }
+        let name = match decode(name) {
+            Some(Cow::Owned(name)) => Cow::Owned(name.trim().to_owned()),
+            Some(Cow::Borrowed(name)) => Cow::Borrowed(name.trim()),
+            None => return (Cow::Borrowed(name), fix),
+        };
+        if let Some(entity) = self.entity {
+            return (Cow::Owned(format!("{entity}{name}")), Some(Fix::HtmlMangled));
+        }
+        for (sign, _, entity) in ENTITIES {
+            let tail = name.strip_prefix(sign).or_else(|| strip_prefix_any_case(&name, entity)?.strip_prefix(';'));
+            if let Some(tail) = tail {
+                return (Cow::Owned(format!("{entity}{tail}")), Some(Fix::HtmlMangled));
+            }
+        }
+        (name, fix)
+    }
+}
+
+fn strip_prefix_any_case<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let head = text.get(..prefix.len())?;
+    if head.eq_ignore_ascii_case(prefix) { text.get(prefix.len()..) } else { None }
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
+}
+
+/// Walks through a query or form, and finds parameters that were glued to the one before by a second `?` or by HTML.
+pub(crate) struct Segments<'a> {
+    rest: &'a str,
+    /// The rest of a segment that held another parameter.
+    pending: Option<(&'a str, Option<&'static str>, Fix)>,
+    /// Look for parameters after the `?` of a URL that is a value, too.
+    in_urls: bool,
+}
+
+impl<'a> Segments<'a> {
+    pub(crate) fn new(text: &'a str, in_urls: bool) -> Self {
+        Segments { rest: text, pending: None, in_urls }
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Segment<'a>;
+
+    fn next(&mut self) -> Option<Segment<'a>> {
+        let (part, entity, fix) = match self.pending.take() {
+            Some((part, entity, fix)) => (part, entity, Some(fix)),
+            None => loop {
+                if self.rest.is_empty() {
+                    return None;
+                }
+                let (part, rest) = self.rest.split_once('&').unwrap_or((self.rest, ""));
+                self.rest = rest;
+                if !part.is_empty() {
+                    break (part, None, None);
+                }
+            },
+        };
+        let (raw_name, mut value) = part.split_once('=').unwrap_or((part, ""));
+        if let Some(hidden) = find_hidden(value, self.in_urls) {
+            self.pending = Some((&value[hidden.after..], hidden.entity, hidden.fix));
+            value = &value[..hidden.at];
+        }
+        Some(Segment { raw_name, value, entity, fix })
+    }
+}
+
+/// Another parameter within a value: it ends at `at`, the other begins at `after`.
+struct Hidden {
+    at: usize,
+    after: usize,
+    entity: Option<&'static str>,
+    fix: Fix,
+}
+
+fn find_hidden(value: &str, in_urls: bool) -> Option<Hidden> {
+    let bytes = value.as_bytes();
+    let mut word = 0;
+    let mut in_url = None;
+    for (i, byte) in bytes.iter().enumerate() {
+        if is_name_byte(*byte) {
+            continue;
+        }
+        if *byte == b'=' {
+            let question = word > 0 && word < i && bytes[word - 1] == b'?';
+            if question && (in_urls || !*in_url.get_or_insert_with(|| is_url(&value[..word - 1]))) {
+                return Some(Hidden { at: word - 1, after: word, entity: None, fix: Fix::SecondQuestionMark });
+            }
+            if let Some((at, after, entity)) = entity_before(value, word) {
+                return Some(Hidden { at, after, entity: Some(entity), fix: Fix::HtmlMangled });
+            }
+        }
+        word = i + 1;
+    }
+    None
+}
+
+/// The HTML-mangled sign that the run of name characters at `word` follows (percent-encoded, it reaches into it).
+fn entity_before(value: &str, word: usize) -> Option<(usize, usize, &'static str)> {
+    ENTITIES.iter().find_map(|(sign, encoded, entity)| {
+        if value[..word].ends_with(sign) {
+            return Some((word - sign.len(), word, *entity));
+        }
+        let at = word.checked_sub("%C2%".len())?;
+        let found = value.get(at..at + encoded.len())?;
+        found.eq_ignore_ascii_case(encoded).then_some((at, at + encoded.len(), *entity))
+    })
+}
+
+fn is_url(value: &str) -> bool {
+    value.contains("://") || value.contains("%3A%2F%2F") || value.contains("%3a%2f%2f")
+}
+
+/// Percent-decodes, `+` being a space. `None` if the result is not UTF-8.
+pub(crate) fn decode(raw: &str) -> Option<Cow<'_, str>> {
+    if !raw.bytes().any(|b| matches!(b, b'%' | b'+')) {
+        return Some(Cow::Borrowed(raw));
+    }
+    if !raw.contains('+') {
+        return percent_decode_str(raw).decode_utf8().ok();
+    }
+    let spaced = raw.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
+}
+
+/// Without surrounding space, and without one or two pairs of quotes.
+fn clean(text: &str) -> &str {
+    let plain = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\''));
+    if plain(text.as_bytes().first()) && plain(text.as_bytes().last()) {
+        return text;
+    }
+    let mut text = trim(text);
+    for _ in 0..2 {
+        let inner = [("\"", "\""), ("'", "'"), ("“", "”"), ("‘", "’")]
+            .iter()
+            .find_map(|(open, close)| text.strip_prefix(open)?.strip_suffix(close));
+        match inner {
+            Some(inner) => text = trim(inner),
+            None => break,
+        }
+    }
+    text
+}
+
+fn trim(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}'))
+}
+
+fn is_absent(text: &str) -> bool {
+    match text.len() {
+        0 => true,
+        1 => text == "-",
+        3 => text.eq_ignore_ascii_case("n/a"),
+        4 => text.eq_ignore_ascii_case("null") || text.eq_ignore_ascii_case("none"),
+        9 => text.eq_ignore_ascii_case("undefined"),
+        _ => false,
+    }
+}
+
+/// Text of a query or form: bytes that are not UTF-8 are percent-encoded, which they must have been from the start.
+pub(crate) fn encoded_text(bytes: &[u8]) -> Cow<'_, str> {
+    utf8_or(bytes, |byte, out| {
+        out.push('%');
+        out.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
+        out.push(char::from(b"0123456789ABCDEF"[usize::from(byte & 15)]));
+    })
+}
+
+pub(crate) fn utf8_or(bytes: &[u8], write: impl Fn(u8, &mut String)) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(bytes.len() + 16);
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            write(*byte, &mut out);
+        }
+    }
+    Cow::Owned(out)
+}
