@@ -26,6 +26,7 @@ mod params;
 pub mod postback_urls;
 pub mod reason;
 pub mod redact;
+mod segments;
 pub mod settings;
 pub mod status;
 pub mod time;

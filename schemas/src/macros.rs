@@ -57,17 +57,18 @@ pub fn is_macro(raw: &str) -> bool {
     if looks_like_macro(bytes) {
         return true;
     }
-    if !bytes.contains(&b'%') {
-        return false;
-    }
-    let percent_once = decode_percent_signs(bytes);
-    let percent_twice = decode_percent_signs(&percent_once);
-    if looks_like_macro(&percent_once) || looks_like_macro(&percent_twice) {
-        return true;
+    if raw.contains("%25") {
+        let once = decode_percent_signs(bytes);
+        if looks_like_macro(&once) || looks_like_macro(&decode_percent_signs(&once)) {
+            return true;
+        }
     }
     let once: Cow<[u8]> = percent_encoding::percent_decode(bytes).into();
+    if matches!(once, Cow::Borrowed(_)) {
+        return false;
+    }
     let twice: Cow<[u8]> = percent_encoding::percent_decode(&once).into();
-    looks_like_macro(&once) || looks_like_macro(&twice)
+    looks_like_macro(&once) || (matches!(twice, Cow::Owned(_)) && looks_like_macro(&twice))
 }
 
 /// `%25` → `%` and nothing else: what a client makes of `%AD_ID%` when it repairs only the last sign.

@@ -244,4 +244,7 @@ pub struct ReprocessOutcome {
     /// The clicks whose history was replayed; `changes` refer to them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clicks: Vec<ClickRef>,
+    /// The label whose history was replayed; `changes` without a click refer to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
 }

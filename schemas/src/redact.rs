@@ -10,7 +10,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::{
     event::Raw,
     json_body::{self, Body, BodyKind, Piece},
-    params::{self, Param, RawRequest, Segments, Value},
+    params::{self, Param, RawRequest, Value},
+    segments::Segments,
 };
 
 /// Replaces a value: gets the name in lower case and the decoded value.

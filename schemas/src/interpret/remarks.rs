@@ -3,7 +3,8 @@
 use crate::{
     Reason,
     event::Correction,
-    params::{Fix, Param, Params, Role, Value},
+    params::{Param, Params, Role, Value},
+    segments::Fix,
 };
 use std::borrow::Cow;
 
