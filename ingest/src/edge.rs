@@ -1,0 +1,124 @@
+//! One request: which route it is, whether its head is within bounds, and what is counted.
+
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hyper::{
+    Request,
+    body::{Body, Incoming},
+    header::EXPECT,
+    http::request::Parts,
+};
+use pipeline::{Appender, Catalog, secrets};
+use schemas::bounds::{HEADER_BYTES, URI_BYTES};
+
+use crate::{
+    IngestConfig,
+    answer::{self, Answer, Refusal},
+    auth::Limits,
+    body,
+    meters::{Meters, Route},
+};
+
+pub(crate) struct Edge {
+    pub(crate) config: IngestConfig,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) log: Appender,
+    pub(crate) limits: Limits,
+    pub(crate) meters: Meters,
+}
+
+/// A body that nobody read is taken off the wire up to this, as a sender that is cut off while it still writes
+/// does not see the answer.
+const DRAINED_BYTES: usize = 1024 * 1024;
+const DRAINED_FOR: Duration = Duration::from_secs(2);
+
+impl Edge {
+    pub(crate) fn new(config: IngestConfig, catalog: Arc<Catalog>, log: Appender) -> Self {
+        Self { config, catalog, log, limits: Limits::default(), meters: Meters::new() }
+    }
+
+    pub(crate) async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
+        let begun = Instant::now();
+        let (head, mut body) = request.into_parts();
+        let (route, name) = route(head.uri.path());
+        let answer = match within_bounds(&head) {
+            Err(refusal) => refusal.into(),
+            Ok(()) => match route {
+                Route::Click => self.click(&head, name).await,
+                Route::PostBack => self.post_back(&head, &mut body, name, peer).await,
+                Route::Other => answer::NOT_FOUND.into(),
+            },
+        };
+        if !body.is_end_stream() && !head.headers.contains_key(EXPECT) {
+            body::drain(&mut body, DRAINED_BYTES, DRAINED_FOR).await;
+        }
+        self.meters.answered(route, answer.status(), begun.elapsed());
+        answer
+    }
+}
+
+/// `/c/{link}` or `/post-back/{token}`, and the name in it.
+fn route(path: &str) -> (Route, &str) {
+    let known = if let Some(link) = path.strip_prefix("/c/") {
+        (Route::Click, link)
+    } else if let Some(token) = path.strip_prefix("/post-back/") {
+        (Route::PostBack, token)
+    } else {
+        (Route::Other, "")
+    };
+    if known.1.is_empty() || known.1.contains('/') { (Route::Other, "") } else { known }
+}
+
+fn within_bounds(head: &Parts) -> Result<(), Refusal> {
+    if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > URI_BYTES) {
+        return Err(answer::LONG_URI);
+    }
+    let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if headers > HEADER_BYTES {
+        return Err(answer::LARGE_HEADERS);
+    }
+    Ok(())
+}
+
+/// Random bits for ids. The system is asked for a block at a time: asking per id costs more than the id.
+pub(crate) fn random_bits() -> u64 {
+    const BLOCK: usize = 512;
+    thread_local! {
+        static POOL: RefCell<(usize, [u8; BLOCK])> = const { RefCell::new((BLOCK, [0; BLOCK])) };
+    }
+    POOL.with_borrow_mut(|(used, block)| {
+        if *used + 8 > BLOCK {
+            *block = secrets::random();
+            *used = 0;
+        }
+        let mut bits = [0; 8];
+        bits.copy_from_slice(&block[*used..*used + 8]);
+        *used += 8;
+        u64::from_le_bytes(bits)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_two_routes_lead_somewhere() {
+        assert_eq!(route("/c/abc"), (Route::Click, "abc"));
+        assert_eq!(route("/post-back/abc"), (Route::PostBack, "abc"));
+        for path in ["/", "*", "", "/c", "/c/", "/c/a/b", "/post-back/", "/post-back/a/", "/C/abc", "/v1/accounts"] {
+            assert_eq!(route(path), (Route::Other, ""), "{path}");
+        }
+    }
+
+    #[test]
+    fn random_bits_do_not_repeat() {
+        let drawn: std::collections::HashSet<u64> = (0..1_000).map(|_| random_bits()).collect();
+        assert_eq!(drawn.len(), 1_000);
+    }
+}

@@ -1,0 +1,8 @@
+//! The contract of the public edge over real HTTP, with a log that does what a test wants.
+
+mod click;
+mod connection;
+mod harness;
+mod hostile;
+mod postback;
+mod refusal;
