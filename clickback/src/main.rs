@@ -1,1 +1,82 @@
-fn main() {}
+//! The `clickback` binary: reads the command line and starts one command.
+
+mod audit;
+mod check;
+mod cli;
+mod config;
+mod control;
+mod demo;
+mod key;
+mod keys;
+mod listener;
+mod out;
+mod rebuild;
+mod run;
+mod serve;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use pipeline::telemetry;
+use tokio::runtime::Runtime;
+
+use crate::{
+    cli::{Cli, Command, KeyCommand, LogFormat},
+    config::Stop,
+    serve::Threads,
+};
+
+const BAD_USAGE: u8 = 2;
+/// For reads of the tables that are still under way when the listeners are closed.
+const LAST_READS: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    let cli = match config::parse(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        // Exits with 0 after help and version, with 2 otherwise.
+        Err(Stop::Clap(error)) => error.exit(),
+        Err(Stop::File(error)) => {
+            eprintln!("clickback: {error:#}");
+            return ExitCode::from(BAD_USAGE);
+        }
+    };
+    start(cli).unwrap_or_else(|error| {
+        eprintln!("clickback: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
+    let format = match cli.common.log_format {
+        LogFormat::Text => telemetry::LogFormat::Text,
+        LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    let filter = std::env::var("RUST_LOG").ok();
+    telemetry::init(format, filter.as_deref())?;
+    let common = cli.common;
+    match cli.command {
+        Command::Run(args) => serve(run::run(&common, args)),
+        Command::Demo(args) => serve(demo::run(&common, args)),
+        Command::Key(KeyCommand::Create(args)) => runtime()?.block_on(key::create(&common, args)).map(good),
+        Command::Rebuild(args) => runtime()?.block_on(rebuild::run(&common, args)).map(good),
+        Command::Check(args) => check::run(&args),
+        Command::Audit(args) => audit::run(&common, &args),
+    }
+}
+
+fn good((): ()) -> ExitCode {
+    ExitCode::SUCCESS
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")
+}
+
+/// The threads behind the listeners end when the runtime is gone, and with it every task that could still send them
+/// something.
+fn serve(command: impl Future<Output = anyhow::Result<Threads>>) -> anyhow::Result<ExitCode> {
+    let runtime = runtime()?;
+    let served = runtime.block_on(command);
+    runtime.shutdown_timeout(LAST_READS);
+    served?.join().map(good)
+}

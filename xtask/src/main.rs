@@ -1,1 +1,123 @@
-fn main() {}
+//! The project's own tasks: `cargo xtask TASK`.
+//!
+//! Owns: what the checks are called and how they start. Refuses: to test anything itself; tests live beside the code
+//! and in `tests/`. Invariant: every task works from a clean clone, with cargo and the tools that `.ci/run` names.
+
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result, bail};
+
+mod deps;
+mod walk;
+
+const HELP: &str = "\
+cargo xtask TASK
+
+  test [--long] [ARGS…]   build everything and run all tests, of the crates and of the whole system; --long kills the
+                          process more often and tries more inputs; ARGS go to `cargo test`
+  readme [FILE]           run the walk-through of README.md as it is written, and compare what it prints
+  schemas [--anew]        write schemas/json-schema from the types; a change that breaks readers is refused, unless
+                          --anew says that nothing was published yet
+  deps                    licences and sources of all dependencies against deny.toml
+  bench [ARGS…]           measure, and write docs/benchmarks.md; `cargo xtask bench --help` tells more
+  ci                      everything that .ci/run does after fmt and clippy
+";
+
+fn main() -> ExitCode {
+    let mut args = env::args_os().skip(1);
+    let task = args.next().unwrap_or_default();
+    let rest: Vec<OsString> = args.collect();
+    let done = match task.to_str() {
+        Some("test") => test(rest),
+        Some("readme") => walk::run(rest),
+        Some("schemas") => schemas(&rest),
+        Some("deps") => deps::check(),
+        Some("bench") => bench(rest),
+        Some("ci") => test(Vec::new()).and_then(|()| walk::run(Vec::new())).and_then(|()| deps::check()),
+        Some("help" | "--help" | "-h") => {
+            eprint!("{HELP}");
+            Ok(())
+        }
+        _ => {
+            eprint!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's folder.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn succeed(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("{command:?} cannot be started"))?;
+    if !status.success() {
+        bail!("failed: {command:?}");
+    }
+    Ok(())
+}
+
+/// Builds the binary and says where it is.
+fn binary(release: bool) -> Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--package", "clickback", "--bin", "clickback", "--message-format", "json"]);
+    if release {
+        build.arg("--release");
+    }
+    let built = build.stderr(std::process::Stdio::inherit()).output().context("cargo build")?;
+    if !built.status.success() {
+        bail!("the binary does not build");
+    }
+    let mut paths = built.stdout.split(|b| *b == b'\n').filter_map(|line| {
+        let message: serde_json::Value = serde_json::from_slice(line).ok()?;
+        message["executable"].as_str().map(PathBuf::from)
+    });
+    paths.next_back().context("cargo did not say where the binary is")
+}
+
+fn test(mut args: Vec<OsString>) -> Result<()> {
+    let long = args.iter().any(|a| a == "--long");
+    args.retain(|a| a != "--long");
+    let binary = binary(false)?;
+    let mut test = cargo();
+    test.args(["test", "--workspace"]).args(args).env("CLICKBACK_BIN", binary);
+    if long {
+        test.env("CLICKBACK_LONG", "1");
+    }
+    succeed(&mut test)
+}
+
+fn schemas(args: &[OsString]) -> Result<()> {
+    let mode = if args.iter().any(|a| a == "--anew") { "anew" } else { "additive" };
+    let mut test = cargo();
+    test.args(["test", "--quiet", "--package", "schemas", "--test", "contract", "published_schemas"]);
+    succeed(test.env("UPDATE_SCHEMAS", mode))
+}
+
+fn bench(args: Vec<OsString>) -> Result<()> {
+    let binary = binary(true)?;
+    let target = root().join("target/load");
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--release", "--bins", "--locked", "--manifest-path", "tests/load/Cargo.toml"]);
+    succeed(build.arg("--target-dir").arg(&target))?;
+    succeed(Command::new(target.join("release/bench")).args(args).env("CLICKBACK_BIN", binary))
+}

@@ -1,0 +1,108 @@
+//! `clickback check`: what a URL would do, explained without a server.
+
+use std::process::ExitCode;
+
+use schemas::{
+    bounds,
+    catalog::Program,
+    catalogue,
+    check::{CheckResult, Kind, Would, check},
+    settings::AccountSettings,
+};
+use serde_json::json;
+
+use crate::{BAD_USAGE, cli::CheckArgs, out};
+
+pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let id = args.program.as_deref().unwrap_or(catalogue::GENERIC);
+    let Some(program) = catalogue::find(id) else {
+        eprintln!("clickback: there is no program `{id}`; did you mean `{}`?", nearest(id));
+        return Ok(ExitCode::from(BAD_USAGE));
+    };
+    if args.url.len() > bounds::URI_BYTES {
+        eprintln!("clickback: the URL is longer than {} bytes, which no request may be", bounds::URI_BYTES);
+        return Ok(ExitCode::from(BAD_USAGE));
+    }
+    let result = check(&args.url, &settings(program), Some(program));
+    if args.json {
+        out::say_json(&object(&result))?;
+    } else {
+        out::say(&text(&result, program))?;
+    }
+    Ok(match result.would {
+        Would::Accepted => ExitCode::SUCCESS,
+        Would::Rejected => ExitCode::FAILURE,
+    })
+}
+
+/// Those of an account of this program that changed nothing.
+fn settings(program: &Program) -> AccountSettings {
+    let mut settings = AccountSettings::generic("offline", "check");
+    settings.program.clone_from(&program.id);
+    let mut statuses = (*settings.statuses).clone();
+    statuses.extend(program.statuses.iter().map(|(word, meaning)| (word.trim().to_lowercase(), meaning.clone())));
+    settings.statuses = statuses.into();
+    settings.currency = program.currency.unwrap_or(settings.currency);
+    if let Some(timezone) = &program.timezone {
+        settings.timezone.clone_from(timezone);
+    }
+    if let Some(goal) = &program.default_goal {
+        settings.default_goal.clone_from(goal);
+    }
+    settings
+}
+
+/// The fields that DESIGN §5 names, no others.
+fn object(result: &CheckResult) -> serde_json::Value {
+    json!({
+        "would": result.would,
+        "reason": result.reason,
+        "hint": result.hint,
+        "click": result.click,
+        "dyn": result.dyn_,
+        "goals": result.goals,
+        "state": result.state,
+        "earning": result.earning,
+        "currency": result.currency,
+        "tid": result.tid,
+        "corrections": result.corrections,
+    })
+}
+
+fn text(result: &CheckResult, program: &Program) -> String {
+    let verdict = match (result.kind, result.would) {
+        (Kind::Postback, Would::Accepted) => "accepted: this postback would be taken",
+        (Kind::Postback, Would::Rejected) => "rejected: no conversion would come of this postback",
+        (Kind::Link, Would::Accepted) => "good: the program finds its click id in this URL",
+        (Kind::Link, Would::Rejected) => "not good: the program would not find a click id in this URL",
+    };
+    let lines = result.findings.iter().map(|finding| format!("\n  {finding}"));
+    lines.fold(format!("{verdict} (program: {})", program.name), |all, line| all + &line)
+}
+
+fn nearest(id: &str) -> &'static str {
+    let distance = |program: &&Program| strsim::damerau_levenshtein(id, &program.id);
+    catalogue::built_in().iter().min_by_key(distance).map_or(catalogue::GENERIC, |program| program.id.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_json_has_the_fields_of_the_contract() {
+        let program = catalogue::find("affise").unwrap();
+        let url = "https://t.example.com/post-back/T?clickId=abc&goal=sales&status=2&tid=9&earning=1,5";
+        let object = object(&check(url, &settings(program), Some(program)));
+        let names: Vec<&String> = object.as_object().unwrap().keys().collect();
+        assert_eq!(names.len(), 11, "{names:?}");
+        assert_eq!((object["would"].as_str(), object["state"].as_str()), (Some("accepted"), Some("pending")));
+        assert_eq!(object["goals"][0], serde_json::json!({ "goal": "sales", "count": 1 }));
+        assert_eq!((object["earning"].as_str(), object["currency"].as_str()), (Some("1.50"), Some("EUR")));
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_has_a_neighbour() {
+        assert_eq!(nearest("income-acess"), "income-access");
+    }
+}

@@ -1,0 +1,286 @@
+//! The command line: every command and flag, with its help.
+//!
+//! Owns: names, defaults and help texts. Refuses: doing anything. A flag's value comes from the flag itself, else
+//! from `CLICKBACK_<FLAG>`, else from the config file, else it is the default (see `config.rs`).
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use schemas::catalog::Scope;
+
+const ABOUT: &str = "Server-to-server conversion tracking: links, clicks, postbacks, exact reports";
+
+const AFTER_HELP: &str = "\
+Settings:
+  Every flag is also an environment variable (--public-url: CLICKBACK_PUBLIC_URL) and a key of the
+  file that --config names (public-url = \"https://t.example.com\"; lists are arrays). A flag wins
+  over the variable, the variable over the file, the file over the default. A key that no flag has
+  is an error.
+
+  CLICKBACK_ADMIN_KEY   the admin key of tenant `default`, instead of a random one (run, demo)
+
+Exit codes:
+  0  good
+  1  failed: the last line on stderr says why; `audit` found differences, `check` says rejected
+  2  bad usage: unknown command, flag or key, or a value that cannot be read
+
+Examples:
+  clickback demo
+  clickback run --data ./data --public-url https://t.example.com
+  clickback check 'https://t.example.com/post-back/TOKEN?dyn={c}&signups=1' --program income-access";
+
+#[derive(Parser, Debug)]
+#[command(name = "clickback", version, about = ABOUT, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct Common {
+    /// Read settings from this TOML file
+    #[arg(long, global = true, value_name = "FILE", env = "CLICKBACK_CONFIG", help_heading = "Everywhere")]
+    pub config: Option<PathBuf>,
+    /// How log lines on stderr are written
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "CLICKBACK_LOG_FORMAT",
+        default_value = "text",
+        help_heading = "Everywhere"
+    )]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Readable lines
+    Text,
+    /// One JSON object per line; what `run` says on stdout is JSON too
+    Json,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Serve links, postbacks and the API from one folder, in one process
+    Run(RunArgs),
+    /// `run` with a demo tenant and live simulated traffic, to look around
+    Demo(DemoArgs),
+    /// Manage API keys
+    #[command(subcommand, arg_required_else_help = true)]
+    Key(KeyCommand),
+    /// Explain what a postback, tracking or landing URL would do; needs no server
+    Check(CheckArgs),
+    /// Recompute every report row and every outcome from the log, and print differences
+    Audit(AuditArgs),
+    /// Build the report tables anew from the log, beside the live ones, then switch
+    Rebuild(RebuildArgs),
+}
+
+const RUN_HELP: &str = "\
+The folder is made if it is missing. The first start on an empty folder creates the tenant `default`
+and prints an admin key, once, on stdout; CLICKBACK_ADMIN_KEY, if set, is the admin key instead.
+
+SIGTERM and Ctrl-C answer what is in flight and end the process within 30 seconds. A second process
+on the same folder is refused; `audit` may run beside it, `key create` and `rebuild` go through it.";
+
+#[derive(Args, Debug, Clone)]
+#[command(after_help = RUN_HELP)]
+pub struct RunArgs {
+    /// Folder of the log, the report tables and the keys
+    #[arg(long, value_name = "DIR", env = "CLICKBACK_DATA", default_value = "./data")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct ServeArgs {
+    /// Public listener: tracking links and postbacks
+    #[arg(long, value_name = "ADDR", env = "CLICKBACK_INGEST", default_value = "127.0.0.1:8080")]
+    pub ingest: SocketAddr,
+    /// Private listener: reports and setup
+    #[arg(long, value_name = "ADDR", env = "CLICKBACK_API", default_value = "127.0.0.1:8081")]
+    pub api: SocketAddr,
+    /// How the public listener is reached from outside; links and postback URLs start with it
+    /// [default: http://<ingest address>]
+    #[arg(long, value_name = "URL", env = "CLICKBACK_PUBLIC_URL", value_parser = public_url)]
+    pub public_url: Option<String>,
+    /// Proxies whose X-Forwarded-For is believed [default: none]
+    #[arg(long, value_name = "CIDR", env = "CLICKBACK_TRUSTED_PROXY", value_delimiter = ',', value_parser = network)]
+    pub trusted_proxy: Vec<IpNet>,
+}
+
+const DEMO_HELP: &str = "\
+Serves as `run` does, creates the tenant `demo` with accounts on several programs and their links
+through the API, then plays visitors and operators over HTTP: clicks, sign-ups, deposits with money,
+repeats, late postbacks, postbacks before their click, macros left raw, unknown clicks. It goes on
+until Ctrl-C. The folder stays: start it again to go on with it, delete it to begin anew.";
+
+#[derive(Args, Debug, Clone)]
+#[command(after_help = DEMO_HELP)]
+pub struct DemoArgs {
+    /// Folder of the demo
+    #[arg(long, value_name = "DIR", env = "CLICKBACK_DATA", default_value = "./data-demo")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub serve: ServeArgs,
+    /// Requests per second, clicks and postbacks together
+    #[arg(long, value_name = "N", env = "CLICKBACK_RATE", default_value = "50",
+          value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    pub rate: u32,
+    /// End after this many seconds; 0: on Ctrl-C only
+    #[arg(long, value_name = "N", env = "CLICKBACK_SECONDS", default_value = "0")]
+    pub seconds: u64,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum KeyCommand {
+    /// Create an API key and print it, once
+    Create(KeyCreateArgs),
+}
+
+const KEY_HELP: &str = "\
+A key sees its tenant only. A tenant exists from its first key on.
+
+Works beside a running process, and without one.";
+
+#[derive(Args, Debug, Clone)]
+#[command(after_help = KEY_HELP)]
+pub struct KeyCreateArgs {
+    /// Tenant that the key belongs to
+    #[arg(long, value_name = "T", env = "CLICKBACK_TENANT", required = true, value_parser = tenant_name)]
+    pub tenant: String,
+    /// read: reports; write: also accounts, links, clicks, conversions; admin: also keys, tokens, programs
+    #[arg(long, value_name = "SCOPE", env = "CLICKBACK_SCOPE", required = true, value_parser = scope)]
+    #[arg(hide_possible_values = true)]
+    pub scope: Scope,
+    /// What the key is for, shown in the list of keys
+    #[arg(long, value_name = "TEXT", env = "CLICKBACK_NAME", default_value = "made on the command line")]
+    pub name: String,
+    /// Folder of the process
+    #[arg(long, value_name = "DIR", env = "CLICKBACK_DATA", default_value = "./data")]
+    pub data: PathBuf,
+}
+
+const CHECK_HELP: &str = "\
+Exit code 0 if a postback would be accepted (or the tracking or landing URL carries what the program
+expects), else 1. The settings of your own accounts are not known offline: POST /v1/check takes them
+into account.";
+
+#[derive(Args, Debug, Clone)]
+#[command(after_help = CHECK_HELP)]
+pub struct CheckArgs {
+    /// The URL, in quotes
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// Program whose dialect is spoken [default: generic]
+    #[arg(long, value_name = "ID", env = "CLICKBACK_PROGRAM")]
+    pub program: Option<String>,
+    /// Print one JSON object instead of text
+    #[arg(long, env = "CLICKBACK_JSON")]
+    pub json: bool,
+}
+
+const AUDIT_HELP: &str = "\
+Reads only, and may run beside a live process. Exit code 1 if anything differs.";
+
+#[derive(Args, Debug, Clone)]
+#[command(after_help = AUDIT_HELP)]
+pub struct AuditArgs {
+    /// Folder to audit
+    #[arg(long, value_name = "DIR", env = "CLICKBACK_DATA", default_value = "./data")]
+    pub data: PathBuf,
+}
+
+const REBUILD_HELP: &str = "\
+With a process running on the folder, it goes on serving from the old tables until the new ones are
+complete. Returns when the new tables are in use.";
+
+#[derive(Args, Debug, Clone)]
+#[command(after_help = REBUILD_HELP)]
+pub struct RebuildArgs {
+    /// Folder whose tables are built anew
+    #[arg(long, value_name = "DIR", env = "CLICKBACK_DATA", default_value = "./data")]
+    pub data: PathBuf,
+}
+
+fn scope(text: &str) -> Result<Scope, String> {
+    match text {
+        "read" => Ok(Scope::Read),
+        "write" => Ok(Scope::Write),
+        "admin" => Ok(Scope::Admin),
+        _ => Err("read, write or admin is needed".to_owned()),
+    }
+}
+
+/// An address is a network of one.
+fn network(text: &str) -> Result<IpNet, String> {
+    let text = text.trim();
+    text.parse::<IpNet>()
+        .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+        .map_err(|_| "a network such as 10.0.0.0/8 or an address is needed".to_owned())
+}
+
+fn tenant_name(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
+    fits.then(|| text.to_owned()).ok_or_else(|| "1 to 64 characters of a-z, 0-9, - and _ are needed".to_owned())
+}
+
+/// Without a slash at the end, as paths are appended.
+fn public_url(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|e| format!("a URL such as https://t.example.com is needed: {e}"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err("it must start with http:// or https:// and name a host".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("it must not have a query or a fragment".to_owned());
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_variable_and_help() {
+        fn visit(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                let Some(long) = arg.get_long() else { continue };
+                assert!(arg.get_help().is_some(), "--{long} has no help");
+                let env = format!("CLICKBACK_{}", long.replace('-', "_").to_uppercase());
+                assert_eq!(arg.get_env().and_then(|e| e.to_str()), Some(env.as_str()), "--{long}");
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+
+    #[test]
+    fn public_urls_lose_their_last_slash() {
+        assert_eq!(public_url("https://t.example.com/x/").unwrap(), "https://t.example.com/x");
+        for bad in ["t.example.com", "ftp://t.example.com", "https://t.example.com/?a=1", "https://t.example.com/#x"] {
+            assert!(public_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_may_be_one_address() {
+        assert_eq!(network("10.1.2.3").unwrap().to_string(), "10.1.2.3/32");
+        assert_eq!(network(" 10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
+        assert!(network("ten").is_err());
+    }
+}

@@ -1,0 +1,87 @@
+//! Routes and their OpenAPI document, made of the same list: a route without documentation, or documentation without
+//! a route, cannot be written here.
+
+use utoipa::{
+    Modify, OpenApi, PartialSchema, ToSchema,
+    openapi::{
+        AllOfBuilder, ObjectBuilder, Ref, RefOr, Schema,
+        security::{Http, HttpAuthScheme, SecurityScheme},
+    },
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    ApiState, accounts, auth, check, clicks, conversions, health, hits, idempotency, keys, links, postback_urls,
+    programs, reports, reprocess,
+};
+use crate::report::{Measures, ReportRow};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Clickback",
+        description = "Setup, look-ups and reports. Errors are RFC 9457 problems with a stable `code`; an unknown \
+            parameter or field is an error. Lists answer `{\"items\",\"cursor\"}`. POST takes an `Idempotency-Key`, \
+            kept 24 h. Amounts are decimal strings, times RFC 3339 UTC, durations like `10m` and `7d`."
+    ),
+    paths(health::livez, health::readyz, health::metrics, health::openapi),
+    security(("key" = [])),
+    modifiers(&Keys)
+)]
+struct Document;
+
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+        document.components.get_or_insert_default().add_security_scheme("key", bearer);
+    }
+}
+
+/// Its keys are those that were asked for, so it cannot be derived.
+impl PartialSchema for ReportRow {
+    fn schema() -> RefOr<Schema> {
+        let keys = ObjectBuilder::new()
+            .description(Some(
+                "The group keys: a text or null; accounts, programs and links also with `account_name` … \
+                 `other`: all values beyond the first 10,000 of a day; `at_least`: some of this value may be in there.",
+            ))
+            .additional_properties(Some(Schema::default()));
+        RefOr::T(AllOfBuilder::new().item(keys).item(Ref::from_schema_name(Measures::name())).into())
+    }
+}
+
+impl ToSchema for ReportRow {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((Measures::name().into_owned(), Measures::schema()));
+        Measures::schemas(schemas);
+    }
+}
+
+pub fn routes(api: &ApiState) -> OpenApiRouter<ApiState> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(accounts::create, accounts::list))
+        .routes(routes!(accounts::get, accounts::patch))
+        .routes(routes!(accounts::rotate_token))
+        .routes(routes!(postback_urls::get))
+        .routes(routes!(links::create, links::list))
+        .routes(routes!(links::get, links::patch))
+        .routes(routes!(programs::create, programs::list))
+        .routes(routes!(programs::get, programs::patch))
+        .routes(routes!(clicks::import, clicks::list))
+        .routes(routes!(clicks::journey))
+        .routes(routes!(conversions::list))
+        .routes(routes!(conversions::get))
+        .routes(routes!(conversions::adjust))
+        .routes(routes!(reports::conversions))
+        .routes(routes!(reports::postbacks))
+        .routes(routes!(hits::get))
+        .routes(routes!(reprocess::create))
+        .routes(routes!(reprocess::get))
+        .routes(routes!(keys::create, keys::list))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(check::check))
+        .route_layer(axum::middleware::from_fn_with_state(api.clone(), idempotency::layer))
+        .route_layer(axum::middleware::from_fn_with_state(api.clone(), auth::authenticate))
+}

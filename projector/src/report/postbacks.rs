@@ -1,0 +1,164 @@
+//! The postback report: every hit with its current outcome, newest first.
+
+use anyhow::Result;
+use schemas::{ClickId, EventId, outcome::Status};
+
+use super::{
+    query::{PostbackQuery, QueryError},
+    range::{Range, resolve, zone},
+    reader::Snapshot,
+    rows::{Page, PostbackRow},
+    show,
+    walk::{Candidates, Go, Table, below, walk},
+};
+use crate::tables::{HitRow, Kind, Order, decode, folded, ranges, term};
+
+pub fn page(snapshot: &mut Snapshot<'_>, query: &PostbackQuery) -> Result<Page<PostbackRow>, QueryError> {
+    let tz = zone(query.tz.as_deref().unwrap_or("UTC"))?;
+    let range = resolve(query.from.as_ref(), query.to.as_ref(), &tz, query.now)?;
+    let cursor = cursor(query.cursor.as_deref())?;
+    let as_of = snapshot.as_of;
+    let Some(wanted) = Wanted::new(snapshot, query, range) else {
+        return Ok(Page { items: Vec::new(), cursor: None, as_of });
+    };
+    let candidates = wanted.candidates(snapshot);
+    let rows = below(ranges(snapshot.conn(), Order::Hits, range.from, range.to)?, cursor);
+    let mut items = Vec::new();
+    let rest = walk(snapshot, Table::Hits, &candidates, &rows, |snapshot, _, data| {
+        let hit: HitRow<'_> = decode(data)?;
+        if wanted.is(&hit) {
+            items.push(show::postback(snapshot.names(), &hit));
+        }
+        Ok(if items.len() < query.limit { Go::On } else { Go::Enough })
+    })?;
+    Ok(Page { items, cursor: rest.map(|row| row.to_string()), as_of })
+}
+
+pub fn cursor(text: Option<&str>) -> Result<Option<i64>, QueryError> {
+    let bad = |_| QueryError::refused("cursor", "invalid_cursor", "this is no cursor of this list");
+    text.map(|text| text.parse().map_err(bad)).transpose()
+}
+
+pub fn one(snapshot: &Snapshot<'_>, tenant: &str, id: EventId) -> Result<Option<PostbackRow>> {
+    let wanted = term(Kind::HitId, 0, &id.bits().to_be_bytes());
+    for row in snapshot.segments().rows(snapshot.conn(), wanted, 0, i64::MAX, usize::MAX)? {
+        let mut read = snapshot.conn().prepare_cached("SELECT data FROM hits WHERE src = ?")?;
+        let mut rows = read.query([row])?;
+        let Some(row) = rows.next()? else { continue };
+        let hit: HitRow<'_> = decode(row.get_ref(0)?.as_blob()?)?;
+        if hit.id == id && is_of_tenant(snapshot, tenant, hit.account) {
+            return Ok(Some(show::postback(snapshot.names(), &hit)));
+        }
+    }
+    Ok(None)
+}
+
+pub fn is_of_tenant(snapshot: &Snapshot<'_>, tenant: &str, account: u32) -> bool {
+    let names = snapshot.names();
+    names.account_name(account).and_then(|account| names.tenant_name(account.tenant)) == Some(tenant)
+}
+
+/// The question, ready to be put to a row.
+struct Wanted<'q> {
+    query: &'q PostbackQuery,
+    range: Range,
+    tenant: u32,
+    /// Of the tenant; those of the filter if there is one.
+    accounts: Vec<u32>,
+    click: Option<ClickId>,
+    name: Option<String>,
+    text: Option<String>,
+}
+
+impl<'q> Wanted<'q> {
+    /// `None`: no row can be meant.
+    fn new(snapshot: &Snapshot<'_>, query: &'q PostbackQuery, range: Range) -> Option<Self> {
+        let names = snapshot.names();
+        let tenant = names.tenant(&query.tenant)?;
+        let of_tenant = names.accounts_of(tenant);
+        let wanted = |name: &str| query.accounts.is_empty() || query.accounts.iter().any(|wanted| wanted == name);
+        let mut accounts: Vec<u32> = of_tenant.filter(|(_, name)| wanted(name)).map(|(number, _)| number).collect();
+        accounts.sort_unstable();
+        let click = query.click.as_deref().and_then(|text| ClickId::parse(text.as_bytes()));
+        let name = query.click.as_deref().filter(|_| click.is_none()).map(folded);
+        let text = query.q.as_deref().map(folded);
+        Some(Self { query, range, tenant, accounts, click, name, text })
+    }
+
+    /// The rarest of what is asked for.
+    fn candidates(&self, snapshot: &Snapshot<'_>) -> Candidates {
+        let query = self.query;
+        let one = |kind, scope, value: &[u8]| Candidates::Any(vec![term(kind, scope, value)]);
+        if let Some(click) = self.click {
+            return one(Kind::HitClick, 0, &click.bits().to_be_bytes());
+        }
+        if let Some(name) = &self.name {
+            return one(Kind::HitName, self.tenant, name.as_bytes());
+        }
+        if let Some(tid) = &query.tid {
+            return one(Kind::HitTid, self.tenant, tid.as_bytes());
+        }
+        if let Some(player) = &query.player {
+            return one(Kind::HitPlayer, self.tenant, player.as_bytes());
+        }
+        let scoped = |of_tenant: Kind, of_account: Kind, values: &[u8]| {
+            let pair = |value: &u8| match query.accounts.is_empty() {
+                true => vec![term(of_tenant, self.tenant, &[*value])],
+                false => self.accounts.iter().map(|account| term(of_account, *account, &[*value])).collect(),
+            };
+            Candidates::Any(values.iter().flat_map(pair).collect())
+        };
+        if !query.reasons.is_empty() {
+            let reasons: Vec<u8> = query.reasons.iter().map(|reason| *reason as u8).collect();
+            return scoped(Kind::HitReasonOfTenant, Kind::HitReasonOfAccount, &reasons);
+        }
+        if !query.outcomes.is_empty() && !query.outcomes.contains(&Status::Converted) {
+            let outcomes: Vec<u8> = query.outcomes.iter().map(|outcome| *outcome as u8).collect();
+            return scoped(Kind::HitOutcomeOfTenant, Kind::HitOutcomeOfAccount, &outcomes);
+        }
+        if !query.accounts.is_empty() {
+            let of_account = |account: &u32| term(Kind::HitOfAccount, *account, b"");
+            return Candidates::Any(self.accounts.iter().map(of_account).collect());
+        }
+        match snapshot.names().tenants_known() {
+            0 | 1 => Candidates::All,
+            _ => one(Kind::HitOfTenant, self.tenant, b""),
+        }
+    }
+
+    fn is(&self, hit: &HitRow<'_>) -> bool {
+        let (query, decision) = (self.query, &hit.decision);
+        let mut conversions = decision.goals.iter().filter_map(|goal| goal.conversion.as_ref());
+        self.range.contains(hit.time)
+            && self.accounts.binary_search(&hit.account).is_ok()
+            && (query.outcomes.is_empty() || query.outcomes.contains(&decision.outcome))
+            && (query.reasons.is_empty() || decision.reason.is_some_and(|reason| query.reasons.contains(&reason)))
+            && self.is_of_click(hit)
+            && query.tid.as_deref().is_none_or(|tid| conversions.clone().any(|c| c.tid == Some(tid)))
+            && query.player.as_deref().is_none_or(|player| conversions.any(|c| c.player == Some(player)))
+            && self.text.as_deref().is_none_or(|text| has_text(hit, text))
+    }
+
+    fn is_of_click(&self, hit: &HitRow<'_>) -> bool {
+        let decision = &hit.decision;
+        let named = [decision.named, decision.label];
+        if let Some(click) = self.click {
+            let parsed = |name: &str| ClickId::parse(name.as_bytes()) == Some(click);
+            return decision.click.is_some_and(|(id, _)| id == click) || named.into_iter().flatten().any(parsed);
+        }
+        let Some(name) = &self.name else { return true };
+        named.into_iter().flatten().any(|known| folded(known) == *name)
+    }
+}
+
+fn has_text(hit: &HitRow<'_>, text: &str) -> bool {
+    let decision = &hit.decision;
+    let texts = [Some(hit.raw), hit.body, decision.named, decision.label, decision.hint, hit.remote];
+    let click = decision.click.map(|(id, _)| id.to_string());
+    let of_goals = decision.goals.iter().flat_map(|goal| {
+        let conversion = goal.conversion.as_ref();
+        [Some(goal.goal), conversion.and_then(|c| c.tid), conversion.and_then(|c| c.player), conversion.map(|c| c.id)]
+    });
+    let mut all = texts.into_iter().chain(of_goals).flatten().chain(click.as_deref());
+    all.any(|known| folded(known).contains(text)) || hit.id.to_string() == text
+}

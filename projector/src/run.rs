@@ -1,0 +1,354 @@
+//! The projector's thread: batches in, flushed tables out.
+//!
+//! Owns: the live generation of the tables and its position. Refuses to stand in the matcher's way: a batch that does
+//! not come is read from the log.
+//! Invariant: `visible` moves only after the commit that makes it true.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, TryRecvError},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, anyhow};
+use pipeline::log::{Batch, LogEnd, LogReader};
+use schemas::{Outcome, chain::Position};
+use tokio::sync::{broadcast, oneshot, watch};
+
+use crate::{
+    report::{Decided, Reports},
+    tables::{
+        Tables,
+        generation::{self, Generation},
+    },
+};
+
+/// The longest time that something taken waits for its flush.
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
+/// Between two flushes lies at least this many times what the last one took, so that small flushes stay cheap.
+const WAIT_PER_FLUSH: u32 = 20;
+/// How often the thread looks at the log's end and at requests while nothing comes.
+const LOOK: Duration = Duration::from_millis(50);
+/// Outcomes of one flush.
+const FLUSH_OUTCOMES: u64 = 32_768;
+/// Bytes read from the log at once.
+const READ_BYTES: usize = 4 * 1024 * 1024;
+/// How long to wait after an error, as while the disk is full.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+/// A rebuild is switched to when it is this near to the end.
+const NEAR: u64 = 4_096;
+/// Decided hits that a slow listener may be behind.
+const LISTENER_QUEUE: usize = 1_024;
+
+type Done = oneshot::Sender<Result<()>>;
+
+/// A running projector. Dropping the batch sender ends its thread after a last flush.
+pub struct Projector {
+    /// The next `src` that the tables do not show yet. Moves after a commit only; closes when the thread ends.
+    pub visible: watch::Receiver<u64>,
+    pub reports: Reports,
+    /// Hits as they are decided, after they are visible. A slow listener loses the oldest.
+    pub decided: broadcast::Sender<Arc<Vec<Decided>>>,
+    control: mpsc::Sender<Done>,
+    thread: thread::JoinHandle<Result<()>>,
+}
+
+/// Opens (or rebuilds) the tables in `dir` and follows the log. Returns at once; `visible` says how far it is.
+pub fn spawn(dir: &Path, log: LogReader, batches: Receiver<Arc<Batch>>, end: Arc<LogEnd>) -> Result<Projector> {
+    let (generation, tables) = generation::open(dir, &log)?;
+    let reports = Reports::at(&generation.path);
+    let (visible, seen) = watch::channel(tables.position().next);
+    let (decided, _) = broadcast::channel(LISTENER_QUEUE);
+    let (control, requests) = mpsc::channel();
+    let follower = Follower {
+        dir: dir.to_owned(),
+        log,
+        end,
+        generation,
+        tables,
+        reports: reports.clone(),
+        visible,
+        decided: decided.clone(),
+        news: Vec::new(),
+        taken: None,
+        flushed: Instant::now(),
+        wait: Duration::ZERO,
+        requests,
+        building: None,
+    };
+    let thread = thread::Builder::new()
+        .name("projector".to_owned())
+        .spawn(move || follower.run(&batches))
+        .context("cannot start the projector's thread")?;
+    Ok(Projector { visible: seen, reports, decided, control, thread })
+}
+
+impl Projector {
+    /// Builds new tables beside the live ones, and switches when they are complete. Answers after the switch.
+    pub async fn rebuild(&self) -> Result<()> {
+        let (answer, done) = oneshot::channel();
+        self.control.send(answer).map_err(|_| anyhow!("the projector has ended"))?;
+        done.await.context("the projector ended before the new tables were complete")?
+    }
+    /// Waits for the end of the thread, which follows the end of the batches.
+    pub fn join(self) -> Result<()> {
+        self.thread.join().map_err(|_| anyhow!("the projector's thread panicked"))?
+    }
+}
+
+struct Follower {
+    dir: PathBuf,
+    log: LogReader,
+    end: Arc<LogEnd>,
+    generation: Generation,
+    tables: Tables,
+    reports: Reports,
+    visible: watch::Sender<u64>,
+    decided: broadcast::Sender<Arc<Vec<Decided>>>,
+    /// Hits decided since the last flush; kept only while somebody listens.
+    news: Vec<Decided>,
+    /// The end of what was taken since the last flush.
+    taken: Option<Position>,
+    flushed: Instant,
+    /// How long to gather before the next flush.
+    wait: Duration,
+    requests: Receiver<Done>,
+    building: Option<Building>,
+}
+
+/// A generation that is being built on a thread of its own.
+struct Building {
+    done: Done,
+    built: Receiver<Result<(Generation, Tables)>>,
+}
+
+impl Follower {
+    fn run(mut self, batches: &Receiver<Arc<Batch>>) -> Result<()> {
+        loop {
+            match self.turn(batches) {
+                Ok(Turn::On) => {}
+                Ok(Turn::Ended) => return Ok(()),
+                Err(error) => {
+                    metrics::counter!("clickback_projector_errors_total").increment(1);
+                    tracing::error!(error = format!("{error:#}"), "the projector cannot go on; it tries again");
+                    thread::sleep(AFTER_ERROR);
+                    self.reopen(&error);
+                }
+            }
+        }
+    }
+
+    /// One wait, everything that came meanwhile, and a flush if it is time.
+    fn turn(&mut self, batches: &Receiver<Arc<Batch>>) -> Result<Turn> {
+        let wait = match self.taken {
+            Some(_) => self.wait.saturating_sub(self.flushed.elapsed()),
+            None => LOOK,
+        };
+        let mut ended = false;
+        match batches.recv_timeout(wait) {
+            Ok(batch) => {
+                self.take(&batch)?;
+                loop {
+                    match batches.try_recv() {
+                        Ok(batch) => self.take(&batch)?,
+                        Err(TryRecvError::Empty) => break,
+                        Err(TryRecvError::Disconnected) => {
+                            ended = true;
+                            break;
+                        }
+                    }
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => ended = true,
+        }
+        if ended || (self.taken.is_none() && self.tables.next() < self.end.get()) {
+            self.catch_up(u64::MAX)?;
+        }
+        if ended || self.flushed.elapsed() >= self.wait {
+            self.flush()?;
+        }
+        self.rebuilds()?;
+        if ended {
+            self.tables.checkpoint()?;
+            return Ok(Turn::Ended);
+        }
+        Ok(Turn::On)
+    }
+
+    fn take(&mut self, batch: &Batch) -> Result<()> {
+        if batch.first > self.tables.next() {
+            self.catch_up(batch.first)?;
+        }
+        // What was read from the log meanwhile is not taken twice.
+        let known = self.tables.next().saturating_sub(batch.first);
+        if batch.end.next <= self.tables.next() {
+            return Ok(());
+        }
+        let outcomes = batch.outcomes.iter().skip(known as usize).map(|outcome| &**outcome);
+        self.listen(outcomes.clone());
+        self.tables.take(batch.first + known, outcomes)?;
+        self.taken = Some(batch.end);
+        self.flush_if_full()
+    }
+
+    /// Reads the log up to `to`, or to its end.
+    fn catch_up(&mut self, to: u64) -> Result<()> {
+        while self.tables.next() < to {
+            let Some(end) = take_from_log(&self.log, &mut self.tables)? else { return Ok(()) };
+            self.taken = Some(end);
+            self.flush_if_full()?;
+        }
+        Ok(())
+    }
+
+    fn flush_if_full(&mut self) -> Result<()> {
+        let unflushed = self.tables.next() - self.tables.position().next;
+        if unflushed >= FLUSH_OUTCOMES { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let Some(end) = self.taken else { return Ok(()) };
+        let began = Instant::now();
+        self.tables.flush(end)?;
+        let took = began.elapsed();
+        self.taken = None;
+        self.visible.send_replace(end.next);
+        if !self.news.is_empty() {
+            // Nobody listening is no error.
+            drop(self.decided.send(Arc::new(std::mem::take(&mut self.news))));
+        }
+        metrics::histogram!("clickback_projector_flush_seconds").record(took.as_secs_f64());
+        metrics::gauge!("clickback_projector_position").set(end.next as f64);
+        if self.tables.needs_checkpoint() {
+            self.tables.checkpoint()?;
+        }
+        self.flushed = Instant::now();
+        self.wait = (took * WAIT_PER_FLUSH).min(LONGEST_WAIT);
+        Ok(())
+    }
+
+    fn listen<'o>(&mut self, outcomes: impl Iterator<Item = &'o Outcome>) {
+        if self.decided.receiver_count() == 0 {
+            return;
+        }
+        for hit in outcomes.flat_map(|outcome| &outcome.hits) {
+            let (tenant, account) = (hit.tenant.clone(), hit.account.clone());
+            self.news.push(Decided { tenant, account, hit: hit.hit.id });
+        }
+    }
+
+    /// After an error the writer's memory is not to be trusted: the file is opened again, or built again.
+    fn reopen(&mut self, error: &anyhow::Error) {
+        (self.taken, self.wait) = (None, Duration::ZERO);
+        self.news.clear();
+        let opened = if generation::is_broken(error) {
+            generation::create(&self.dir, self.generation.number + 1, true)
+        } else {
+            generation::open(&self.dir, &self.log)
+        };
+        match opened {
+            Ok((generation, tables)) => self.switch(generation, tables),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "the tables cannot be opened"),
+        }
+    }
+
+    fn switch(&mut self, generation: Generation, tables: Tables) {
+        let old = std::mem::replace(&mut self.generation, generation);
+        self.tables = tables;
+        if old != self.generation {
+            self.reports.live.switch(&self.generation.path);
+            if let Err(error) = old.delete() {
+                tracing::warn!(error = format!("{error:#}"), "old tables stay behind until the next start");
+            }
+        }
+        self.visible.send_replace(self.tables.position().next);
+    }
+
+    fn rebuilds(&mut self) -> Result<()> {
+        if let Some(building) = &self.building {
+            match building.built.try_recv() {
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => self.answer(Err(anyhow!("the rebuild's thread ended"))),
+                Ok(built) => {
+                    let switched = built.and_then(|(generation, tables)| self.finish(generation, tables));
+                    self.answer(switched);
+                }
+            }
+        } else if let Ok(done) = self.requests.try_recv() {
+            let (sender, built) = mpsc::channel();
+            let (dir, number, end) = (self.dir.clone(), self.generation.number + 1, Arc::clone(&self.end));
+            thread::Builder::new().name("rebuild".to_owned()).spawn(move || {
+                // The projector has ended if nobody takes it; the file is deleted at the next start.
+                drop(sender.send(build(&dir, number, &end)));
+            })?;
+            self.building = Some(Building { done, built });
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, result: Result<()>) {
+        if let Some(building) = self.building.take() {
+            // The asker may have gone.
+            drop(building.done.send(result));
+        }
+    }
+
+    /// Brings new tables to where the live ones are, and makes them the live ones.
+    fn finish(&mut self, generation: Generation, mut tables: Tables) -> Result<()> {
+        self.flush()?;
+        let mut end = tables.position();
+        while tables.next() < self.tables.next() {
+            end = take_from_log(&self.log, &mut tables)?.context("the log is shorter than the tables")?;
+        }
+        tables.flush(end)?;
+        tables.set_live()?;
+        self.switch(generation, tables);
+        Ok(())
+    }
+}
+
+enum Turn {
+    On,
+    Ended,
+}
+
+/// Takes the next piece of the log; gives the position after it. `None`: there is no more.
+fn take_from_log(log: &LogReader, tables: &mut Tables) -> Result<Option<Position>> {
+    let blocks = log.outcome_blocks(tables.next(), READ_BYTES)?;
+    let mut end = None;
+    for block in blocks {
+        let mut outcomes = Vec::with_capacity(block.count as usize);
+        let first = tables.next();
+        for line in block.outcomes() {
+            let (src, payload) = line?;
+            if src >= first {
+                outcomes.push(serde_json::from_slice(payload).with_context(|| format!("outcome {src} of the log"))?);
+            }
+        }
+        tables.take(first, &outcomes)?;
+        end = Some(Position { next: block.end(), chain: block.chain });
+    }
+    Ok(end)
+}
+
+fn build(dir: &Path, number: u32, end: &LogEnd) -> Result<(Generation, Tables)> {
+    let log = LogReader::open(dir)?;
+    let (generation, mut tables) = generation::create(dir, number, false)?;
+    loop {
+        let position = take_from_log(&log, &mut tables)?;
+        if let Some(position) = position {
+            tables.flush(position)?;
+            if tables.needs_checkpoint() {
+                tables.checkpoint()?;
+            }
+        }
+        if position.is_none() || tables.next() + NEAR >= end.get() {
+            return Ok((generation, tables));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The product under measurement: `clickback run` on a folder of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::{
+    http::Api,
+    load::{self, Plan},
+    process::Server,
+    workload,
+};
+
+const KEY: &str = "cbk_bench_0123456789abcdefghjkmnpqrstvwxyz";
+
+pub struct Clickback {
+    pub server: Server,
+    pub ingest: String,
+    pub api: Api,
+    pub data: PathBuf,
+}
+
+pub struct Account {
+    pub token: String,
+    pub links: Vec<String>,
+}
+
+impl Clickback {
+    pub fn start(binary: &Path, data: &Path) -> Result<Clickback> {
+        let mut command = Command::new(binary);
+        command.args(["run", "--ingest", "127.0.0.1:0", "--api", "127.0.0.1:0", "--log-format", "json", "--data"]);
+        command.arg(data).env("CLICKBACK_ADMIN_KEY", KEY).stderr(Stdio::null());
+        let server = Server::start(&mut command, 1)?;
+        let greeting: Value = serde_json::from_str(&server.greeting[0])?;
+        let address = |name: &str| {
+            greeting[name]
+                .as_str()
+                .map(|u| u.replace("http://", ""))
+                .with_context(|| format!("no {name} in {greeting}"))
+        };
+        let api = Api { address: address("api")?, key: KEY.to_owned() };
+        Ok(Clickback { ingest: address("ingest")?, api, server, data: data.to_owned() })
+    }
+
+    pub async fn account(&self, links: usize) -> Result<Account> {
+        let made = self.api.post("/v1/accounts", &json!({ "name": "Bench", "program": "generic" })).await?;
+        let id = made["id"].as_str().context("no account")?;
+        let mut account = Account { token: made["token"].as_str().context("no token")?.to_owned(), links: Vec::new() };
+        for n in 0..links {
+            let body = json!({ "name": format!("Link {n}"), "destination": "https://casino.example/welcome" });
+            let link = self.api.post(&format!("/v1/accounts/{id}/links"), &body).await?;
+            account.links.push(link["id"].as_str().context("no link")?.to_owned());
+        }
+        Ok(account)
+    }
+
+    /// Visitors follow the links; gives their click ids.
+    pub async fn clicks(&self, account: &Account, count: usize, connections: usize) -> Result<Vec<String>> {
+        let request = |n: usize| {
+            workload::request(&format!("/c/{}", account.links[n % account.links.len()]), &workload::click_query(n))
+        };
+        let requests: Arc<Vec<String>> = Arc::new((0..count).map(request).collect());
+        let ids = Arc::new(Mutex::new(vec![String::new(); count]));
+        let plan = Plan { address: &self.ingest, connections, rate: None, status: "HTTP/1.1 302" };
+        let collected = ids.clone();
+        load::send(
+            &plan,
+            requests,
+            Arc::new(move |index, head| {
+                let id = load::header(head, "x-clickback-click").unwrap_or_default();
+                if let Ok(mut ids) = collected.lock() {
+                    ids[index] = id.to_owned();
+                }
+            }),
+        )
+        .await?;
+        let ids = ids.lock().map(|ids| ids.clone()).unwrap_or_default();
+        if ids.iter().any(String::is_empty) {
+            bail!("a click was not recorded");
+        }
+        Ok(ids)
+    }
+
+    /// Returns once everything that was answered is in the report.
+    pub async fn totals(&self) -> Result<Value> {
+        let report = self.api.get("/v1/reports/conversions?after=latest&wait=30s").await?;
+        Ok(report["totals"].clone())
+    }
+
+    pub async fn check(&self, expected: &workload::Expected) -> Result<()> {
+        let totals = self.totals().await?;
+        let conversions = totals["goals"]["deposits"].as_u64().unwrap_or(0);
+        let amount = totals["earnings"][0]["amount"].as_str().unwrap_or("0.00").replace('.', "");
+        let cents: u64 = amount.parse().with_context(|| format!("the earning is {amount}"))?;
+        let found = workload::Expected { conversions, cents };
+        if found != *expected {
+            bail!("the report shows {found:?} and should show {expected:?}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,123 @@
+//! Server processes, and the CPU time that they and their children used.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+/// Clock ticks per second of /proc; fixed on Linux.
+const TICKS: f64 = 100.0;
+
+pub struct Server {
+    child: Child,
+    /// Processes whose CPU time counts, with their descendants.
+    roots: Vec<u32>,
+    pub greeting: Vec<String>,
+}
+
+impl Server {
+    /// Starts a program that prints its addresses; `lines` of its output are read.
+    pub fn start(command: &mut Command, lines: usize) -> Result<Server> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("{command:?} cannot be started"))?;
+        let output = BufReader::new(child.stdout.take().context("no output")?);
+        let greeting: Vec<String> = output.lines().take(lines).collect::<std::io::Result<_>>()?;
+        if greeting.len() < lines {
+            bail!("{command:?} ended at once: {:?}", child.wait()?);
+        }
+        let pid = child.id();
+        Ok(Server { child, roots: vec![pid], greeting })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Counts this process and its children, too.
+    pub fn with(mut self, root: u32) -> Server {
+        self.roots.push(root);
+        self
+    }
+
+    /// User and system time so far, of the processes and all their descendants.
+    pub fn cpu(&self) -> Result<Duration> {
+        let mut parents = HashMap::new();
+        let mut ticks = HashMap::new();
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
+            if let Some((parent, used)) = stat(pid) {
+                parents.insert(pid, parent);
+                ticks.insert(pid, used);
+            }
+        }
+        let ours = |mut pid: u32| loop {
+            if self.roots.contains(&pid) {
+                return true;
+            }
+            match parents.get(&pid) {
+                Some(parent) if *parent > 1 => pid = *parent,
+                _ => return false,
+            }
+        };
+        let total: u64 = ticks.iter().filter(|(pid, _)| ours(**pid)).map(|(_, t)| *t).sum();
+        Ok(Duration::from_secs_f64(total as f64 / TICKS))
+    }
+
+    /// Sends the signal, and waits for the end.
+    pub fn stop(&mut self, signal: &str) -> Result<()> {
+        let told = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status()?;
+        if !told.success() || !self.child.wait()?.success() {
+            bail!("the server did not end well");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.kill().is_ok() {
+            self.child.wait().ok();
+        }
+    }
+}
+
+/// Parent, and ticks of the process with those of its ended children.
+fn stat(pid: u32) -> Option<(u32, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    // After the name: state, ppid, …; utime, stime, cutime, cstime are fields 14 to 17 of the line.
+    let used = (11..15).map(number).sum::<Option<u64>>()?;
+    Some((number(1)? as u32, used))
+}
+
+pub fn file_bytes(folder: &Path, name: &str) -> u64 {
+    let of = |name: String| fs::metadata(folder.join(name)).map_or(0, |m| m.len());
+    of(name.to_owned()) + of(format!("{name}-wal"))
+}
+
+/// Median of appending 4 KiB and fdatasync.
+pub fn fdatasync_ms(folder: &Path) -> Result<f64> {
+    use std::io::Write;
+    let path = folder.join("fdatasync");
+    let mut file = fs::File::create(&path)?;
+    let block = [7u8; 4_096];
+    let mut times = Vec::new();
+    for _ in 0..1_000 {
+        let start = std::time::Instant::now();
+        file.write_all(&block)?;
+        file.sync_data()?;
+        times.push(start.elapsed().as_secs_f64() * 1_000.0);
+    }
+    fs::remove_file(path)?;
+    Ok(crate::median(&times))
+}
