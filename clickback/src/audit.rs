@@ -10,7 +10,6 @@ use crate::{
 };
 
 pub fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(args.data.exists(), "there is no folder {}", args.data.display());
     let audit = projector::audit::audit(&args.data)?;
     if common.log_format == LogFormat::Json {
         out::say_json(&json!({
@@ -26,7 +25,7 @@ pub fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<ExitCode> {
             out::say(&format!("… and {unsaid} more"))?;
         }
         out::say(&format!(
-            "recomputed from {} outcomes: {} report cells, {} hits, {} clicks, {} conversions; {}",
+            "recomputed from {} outcomes: report cells {}, hits {}, clicks {}, conversions {}; {}",
             audit.position,
             audit.cells,
             audit.hits,

@@ -3,13 +3,15 @@
 use std::process::ExitCode;
 
 use schemas::{
-    bounds,
+    Amount, Currency, Reason, bounds,
     catalog::Program,
     catalogue,
-    check::{CheckResult, Kind, Would, check},
+    check::{CheckResult, CheckedGoal, Kind, Would, check},
+    event::Correction,
     settings::AccountSettings,
+    status::State,
 };
-use serde_json::json;
+use serde::Serialize;
 
 use crate::{BAD_USAGE, cli::CheckArgs, out};
 
@@ -25,7 +27,7 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     }
     let result = check(&args.url, &settings(program), Some(program));
     if args.json {
-        out::say_json(&object(&result))?;
+        out::say(&serde_json::to_string(&object(&result))?)?;
     } else {
         out::say(&text(&result, program))?;
     }
@@ -52,21 +54,37 @@ fn settings(program: &Program) -> AccountSettings {
     settings
 }
 
-/// The fields that DESIGN §5 names, no others.
-fn object(result: &CheckResult) -> serde_json::Value {
-    json!({
-        "would": result.would,
-        "reason": result.reason,
-        "hint": result.hint,
-        "click": result.click,
-        "dyn": result.dyn_,
-        "goals": result.goals,
-        "state": result.state,
-        "earning": result.earning,
-        "currency": result.currency,
-        "tid": result.tid,
-        "corrections": result.corrections,
-    })
+/// What `--json` prints: these fields in this order, no others.
+#[derive(Serialize)]
+struct Object<'a> {
+    would: Would,
+    reason: Option<Reason>,
+    hint: &'a Option<String>,
+    click: &'a Option<String>,
+    #[serde(rename = "dyn")]
+    dyn_: &'a Option<String>,
+    goals: &'a [CheckedGoal],
+    state: Option<State>,
+    earning: Option<Amount>,
+    currency: Option<Currency>,
+    tid: &'a Option<String>,
+    corrections: &'a [Correction],
+}
+
+fn object(result: &CheckResult) -> Object<'_> {
+    Object {
+        would: result.would,
+        reason: result.reason,
+        hint: &result.hint,
+        click: &result.click,
+        dyn_: &result.dyn_,
+        goals: &result.goals,
+        state: result.state,
+        earning: result.earning,
+        currency: result.currency,
+        tid: &result.tid,
+        corrections: &result.corrections,
+    }
 }
 
 fn text(result: &CheckResult, program: &Program) -> String {
@@ -93,7 +111,7 @@ mod tests {
     fn the_json_has_the_fields_of_the_contract() {
         let program = catalogue::find("affise").unwrap();
         let url = "https://t.example.com/post-back/T?clickId=abc&goal=sales&status=2&tid=9&earning=1,5";
-        let object = object(&check(url, &settings(program), Some(program)));
+        let object = serde_json::to_value(object(&check(url, &settings(program), Some(program)))).unwrap();
         let names: Vec<&String> = object.as_object().unwrap().keys().collect();
         assert_eq!(names.len(), 11, "{names:?}");
         assert_eq!((object["would"].as_str(), object["state"].as_str()), (Some("accepted"), Some("pending")));

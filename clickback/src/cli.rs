@@ -19,6 +19,7 @@ Settings:
   is an error.
 
   CLICKBACK_ADMIN_KEY   the admin key of tenant `default`, instead of a random one (run, demo)
+  RUST_LOG              which log lines are written: error, warn, info, debug, matcher=debug …
 
 Exit codes:
   0  good

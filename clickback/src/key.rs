@@ -29,7 +29,7 @@ fn offline(data: &Path, request: &KeyRequest) -> anyhow::Result<String> {
     if !data.exists() {
         tracing::warn!(data = %data.display(), "the folder is new");
     }
-    let mut log = Log::open(data).with_context(|| serve::cannot_open(data))?;
+    let mut log = Log::open(data)?;
     let catalog = serve::load_catalog(data, &log)?;
     append(&mut log, &catalog, &Grant::new(&request.tenant, &request.name, request.scope))
 }

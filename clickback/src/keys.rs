@@ -22,7 +22,7 @@ pub struct Grant {
 
 impl Grant {
     pub fn new(tenant: &str, name: &str, scope: Scope) -> Grant {
-        let id = short_name("key", &pipeline::secrets::random::<12>());
+        let id = short_name("", &pipeline::secrets::random::<12>());
         Grant { tenant: tenant.to_owned(), id, name: name.to_owned(), scope }
     }
 
@@ -47,7 +47,7 @@ impl Grant {
         });
         Record {
             v: 1,
-            id: short_name("rec", &pipeline::secrets::random::<16>()),
+            id: short_name("", &pipeline::secrets::random::<16>()),
             tenant: self.tenant.clone(),
             time: now,
             base: view.version(&self.tenant, &body.thing()),

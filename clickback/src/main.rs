@@ -26,6 +26,10 @@ use crate::{
     serve::Threads,
 };
 
+/// Events are made on one thread and dropped on another, which the system's allocator pays for dearly.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BAD_USAGE: u8 = 2;
 /// For reads of the tables that are still under way when the listeners are closed.
 const LAST_READS: Duration = Duration::from_secs(2);
@@ -52,7 +56,8 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         LogFormat::Json => telemetry::LogFormat::Json,
     };
     let filter = std::env::var("RUST_LOG").ok();
-    telemetry::init(format, filter.as_deref())?;
+    let usual = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
+    telemetry::init(format, Some(filter.as_deref().unwrap_or(usual)))?;
     let common = cli.common;
     match cli.command {
         Command::Run(args) => serve(run::run(&common, args)),

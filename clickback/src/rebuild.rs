@@ -6,14 +6,13 @@ use std::{
     time::Instant,
 };
 
-use anyhow::Context;
 use pipeline::{Log, LogEnd};
 use serde_json::json;
 
 use crate::{
     cli::{Common, LogFormat, RebuildArgs},
     control::Running,
-    out, serve,
+    out,
 };
 
 pub async fn run(common: &Common, args: RebuildArgs) -> anyhow::Result<()> {
@@ -35,7 +34,7 @@ pub async fn run(common: &Common, args: RebuildArgs) -> anyhow::Result<()> {
 async fn offline(data: &Path) -> anyhow::Result<u64> {
     anyhow::ensure!(data.exists(), "there is no folder {}", data.display());
     // Held to the end, so that no process starts on the tables meanwhile.
-    let log = Log::open(data).with_context(|| serve::cannot_open(data))?;
+    let log = Log::open(data)?;
     let end = Arc::new(LogEnd::new(log.position().next));
     let (batches, taken) = mpsc::sync_channel(1);
     let projector = projector::run::spawn(data, log.reader()?, taken, end)?;

@@ -12,9 +12,10 @@ use crate::{
 
 pub async fn run(common: &Common, args: RunArgs) -> anyhow::Result<Threads> {
     let process = Process::start(Start { data: &args.data, serve: &args.serve, first_key: true }).await?;
+    let stop = stop_signal();
     let ended = match greet(common, &args, &process) {
         Ok(()) => tokio::select! {
-            signal = stop_signal() => signal,
+            signal = stop => signal,
             () = process.ended() => Ok(()),
         },
         unsaid => unsaid,

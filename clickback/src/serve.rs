@@ -18,7 +18,7 @@ use ingest::IngestConfig;
 use matcher::embedded::Parts;
 use pipeline::{
     Appender, Applied, Catalog, Log, LogEnd, Sealer,
-    lifecycle::{CancellationToken, Health},
+    lifecycle::{CancellationToken, Health, stop_signal},
     telemetry::Metrics,
 };
 use projector::{
@@ -91,6 +91,7 @@ pub struct Process {
     matcher: JoinHandle<anyhow::Result<()>>,
     servers: TaskTracker,
     stop: CancellationToken,
+    halt: CancellationToken,
     _door: Door,
 }
 
@@ -99,6 +100,7 @@ pub struct Process {
 pub struct Threads {
     matcher: JoinHandle<anyhow::Result<()>>,
     projector: Arc<Projector>,
+    halt: CancellationToken,
 }
 
 impl Process {
@@ -107,10 +109,15 @@ impl Process {
         let api = bind(start.serve.api, "--api").await?;
         let (ingest_address, api_address) = (ingest.local_addr()?, api.local_addr()?);
         let public_url = start.serve.public_url.clone().unwrap_or_else(|| format!("http://{ingest_address}"));
+        if start.serve.public_url.is_none() && ingest_address.ip().is_unspecified() {
+            tracing::warn!(
+                "links and postback URLs begin with {public_url}, where nobody reaches them: set --public-url"
+            );
+        }
         let metrics = Metrics::install()?;
         let health = Health::new(STUCK);
 
-        let log = Log::open(start.data).with_context(|| cannot_open(start.data))?;
+        let log = Log::open(start.data)?;
         let catalog = Arc::new(load_catalog(start.data, &log)?);
         let (appender, requests) = pipeline::append::channel(bounds::APPEND_QUEUE);
         let end = Arc::new(LogEnd::new(log.position().next));
@@ -118,7 +125,7 @@ impl Process {
         let projector = Arc::new(projector::run::spawn(start.data, log.reader()?, taken, Arc::clone(&end))?);
         let inside = Arc::new(Inside { catalog, appender, projector });
 
-        let stop = CancellationToken::new();
+        let (stop, halt) = (CancellationToken::new(), CancellationToken::new());
         let servers = TaskTracker::new();
         let parts = Parts {
             dir: start.data.to_owned(),
@@ -128,6 +135,7 @@ impl Process {
             batches,
             end: Arc::clone(&end),
             beat: health.component("matcher"),
+            stop: halt.clone(),
         };
         let state = ApiState::new(ApiConfig {
             catalog: Arc::clone(&inside.catalog),
@@ -141,18 +149,17 @@ impl Process {
             health,
             metrics,
         });
-        // The API is there before the matcher has recovered, so that /readyz can say so.
+        // API and control are there before the matcher has recovered: the one says so on /readyz, the other waits.
         let router = projector::api::router(state.clone());
         servers.spawn(listener::serve(api, router, bounds::API_CONNECTIONS, stop.clone()));
+        let door = control::open(start.data, Arc::clone(&inside), &servers, stop.clone()).await?;
         let matcher = tokio::task::spawn_blocking(move || matcher::embedded::start(parts)).await??;
         projector::api::resume_reprocesses(&state);
-
-        let door = control::open(start.data, Arc::clone(&inside), &servers, stop.clone()).await?;
         let first_key = if start.first_key { first_key(&inside).await? } else { None };
+
         let config = IngestConfig { trusted_proxies: start.serve.trusted_proxy.clone(), ..IngestConfig::default() };
         let catalog = Arc::clone(&inside.catalog);
         servers.spawn(ingest::serve(ingest, config, catalog, inside.appender.clone(), stop.clone()));
-        tracing::info!(ingest = %ingest_address, api = %api_address, "ready");
         Ok(Process {
             ingest: ingest_address,
             api: api_address,
@@ -162,6 +169,7 @@ impl Process {
             matcher,
             servers,
             stop,
+            halt,
             _door: door,
         })
     }
@@ -185,18 +193,20 @@ impl Process {
     /// Stops the listeners and answers what was begun. The rest ends with the runtime and with `Threads::join`.
     pub async fn stop(self) -> Threads {
         tracing::info!("stopping");
+        tokio::spawn(second_signal());
         self.stop.cancel();
         self.servers.close();
         if tokio::time::timeout(DRAIN, self.servers.wait()).await.is_err() {
             tracing::warn!("requests that were still under way are cut off");
         }
-        Threads { matcher: self.matcher, projector: Arc::clone(&self.inside.projector) }
+        Threads { matcher: self.matcher, projector: Arc::clone(&self.inside.projector), halt: self.halt }
     }
 }
 
 impl Threads {
-    /// Call it when the runtime is gone: until then somebody may hold an `Appender`, and the matcher waits for it.
+    /// Call it when the runtime is gone. A reading that still goes on is not waited for: it can append nothing more.
     pub fn join(self) -> anyhow::Result<()> {
+        self.halt.cancel();
         let matcher = self.matcher.join().map_err(|_| anyhow!("the matcher panicked")).flatten();
         let projector = match Arc::into_inner(self.projector) {
             Some(projector) => projector.join(),
@@ -207,6 +217,14 @@ impl Threads {
     }
 }
 
+/// Who asks twice does not want to wait. What was answered is in the log; the next start makes up for the rest.
+async fn second_signal() {
+    if stop_signal().await.is_ok() {
+        tracing::warn!("stopped at once");
+        std::process::exit(1);
+    }
+}
+
 async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| match error.kind() {
         ErrorKind::AddrInUse => {
@@ -214,10 +232,6 @@ async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
         }
         _ => anyhow!("cannot listen on {address} ({flag}): {error}"),
     })
-}
-
-pub fn cannot_open(data: &Path) -> String {
-    format!("the folder {} cannot be opened", data.display())
 }
 
 pub fn load_catalog(data: &Path, log: &Log) -> anyhow::Result<Catalog> {

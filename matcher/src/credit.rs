@@ -14,20 +14,23 @@ use schemas::{
     time::{DAY_MS, SECOND_MS},
 };
 
-use crate::ledger::{Entry, HitFacts, Ledger, Owner, conversion_id, meaning, with_charges};
+use crate::ledger::{Entry, HitFacts, Ledger, Owner, conversion_id, meaning, policy, with_charges};
 
 /// Decides one goal of a hit. Nothing changes here: the caller gives the outcome to `Ledger::take`.
 pub fn credit(ledger: &Ledger, owner: Owner, hit: HitFacts, goal: &GoalReading) -> GoalOutcome {
-    let outcome = match find(ledger, hit, goal) {
-        Found::Entry(entry) => against(entry, hit, goal),
+    let outcome = match find(ledger, owner, hit, goal) {
+        Found::Entry(entry) => against(entry, owner, hit, goal),
         Found::Repeat(entry, of) => duplicate(entry, of, goal, Reason::Duplicate),
         Found::Nothing => create(ledger, owner, hit, goal),
     };
     with_reading_problems(outcome, hit.reading, &goal.money)
 }
 
-/// Problems that reading left are shown on every goal that they touch, unless something graver is already there.
+/// Problems that reading left are shown on every goal that they touch. A refusal says why it was refused.
 fn with_reading_problems(mut outcome: GoalOutcome, reading: &Reading, money: &Money) -> GoalOutcome {
+    if outcome.outcome == Status::Rejected {
+        return outcome;
+    }
     let unmapped = reading.unmapped.then_some(Reason::UnmappedStatus);
     outcome.reason = [outcome.reason, unmapped, money.problem].into_iter().flatten().min();
     outcome
@@ -39,9 +42,9 @@ enum Found<'a> {
     Nothing,
 }
 
-fn find<'a>(ledger: &'a Ledger, hit: HitFacts, goal: &GoalReading) -> Found<'a> {
+fn find<'a>(ledger: &'a Ledger, owner: Owner, hit: HitFacts, goal: &GoalReading) -> Found<'a> {
     let mut of_goal = ledger.live().filter(|e| e.goal == goal.goal);
-    let found = match (goal.dedup, &hit.reading.tid) {
+    let found = match (policy(owner, hit, goal), &hit.reading.tid) {
         (Dedup::Every, _) => None,
         (Dedup::Once, _) => of_goal.find(|e| e.player == hit.reading.player),
         (Dedup::PerTransaction, Some(tid)) => of_goal.find(|e| e.tid.as_ref() == Some(tid)),
@@ -66,12 +69,21 @@ fn find_without_tid<'a>(ledger: &'a Ledger, hit: HitFacts, goal: &GoalReading) -
         }
     }
     if matches!(hit.stated(), Some(State::Approved | State::Rejected)) {
-        let mut pending = ledger.live().filter(|e| e.goal == goal.goal && e.state == State::Pending);
-        if let (Some(entry), None) = (pending.next(), pending.next()) {
+        let of_goal = conversions(ledger).filter(|e| e.goal == goal.goal && e.may_be_of(&hit.reading.player));
+        let mut pending = of_goal.filter(|e| e.state == State::Pending);
+        // An older statement does not follow the pending one: it is about another conversion.
+        if let (Some(entry), None) = (pending.next(), pending.next())
+            && entry.is_newer(hit)
+        {
             return Found::Entry(entry);
         }
     }
     Found::Nothing
+}
+
+/// What counts as a conversion. A chargeback that came before its original is only an entry that a key can find.
+fn conversions(ledger: &Ledger) -> impl Iterator<Item = &Entry> {
+    ledger.live().filter(|e| e.count > 0)
 }
 
 /// A status without a goal: which conversion it means.
@@ -83,13 +95,14 @@ pub enum Meant<'a> {
 
 /// With a transaction id the conversion of that id and no other; else the only pending one of the default goal,
 /// else the only one at all.
-pub fn meant<'a>(ledger: &'a Ledger, tid: Option<&str>, default_goal: &str) -> Meant<'a> {
-    let live = || ledger.live();
-    if let Some(tid) = tid {
-        return only(live().filter(|e| e.tid.as_deref() == Some(tid)));
+pub fn meant<'a>(ledger: &'a Ledger, hit: HitFacts<'a>) -> Meant<'a> {
+    let HitFacts { reading, settings, .. } = hit;
+    if reading.tid.is_some() {
+        return only(ledger.live().filter(|e| e.tid == reading.tid));
     }
-    match only(live().filter(|e| e.goal == default_goal && e.state == State::Pending)) {
-        Meant::Nothing => only(live()),
+    let all = || conversions(ledger).filter(|e| e.may_be_of(&reading.player));
+    match only(all().filter(|e| e.goal == settings.default_goal && e.state == State::Pending)) {
+        Meant::Nothing => only(all()),
         found => found,
     }
 }
@@ -114,8 +127,8 @@ pub fn status_goal(hit: HitFacts, goal: &str) -> GoalReading {
 }
 
 /// A hit that means an existing conversion: what it changes of it.
-pub fn restate(entry: &Entry, hit: HitFacts, goal: &GoalReading) -> GoalOutcome {
-    with_reading_problems(against(entry, hit, goal), hit.reading, &goal.money)
+pub fn restate(entry: &Entry, owner: Owner, hit: HitFacts, goal: &GoalReading) -> GoalOutcome {
+    with_reading_problems(against(entry, owner, hit, goal), hit.reading, &goal.money)
 }
 
 /// A rejection that waited for this conversion: it is made rejected, whichever came first.
@@ -134,16 +147,17 @@ pub fn reject(entry: &Entry, goal: &GoalReading) -> GoalOutcome {
     }
 }
 
-fn against(entry: &Entry, hit: HitFacts, goal: &GoalReading) -> GoalOutcome {
-    if goal.dedup == Dedup::Once
-        && let (Some(made), Some(tid)) = (&entry.tid, &hit.reading.tid)
-        && made != tid
-    {
+fn against(entry: &Entry, owner: Owner, hit: HitFacts, goal: &GoalReading) -> GoalOutcome {
+    if policy(owner, hit, goal) == Dedup::Once && entry.is_of_other_transaction(hit) {
         return duplicate(entry, entry.hit, goal, Reason::OtherTransaction);
+    }
+    // A word that no map knows may mean anything, so it changes nothing that exists.
+    if hit.reading.unmapped {
+        return duplicate(entry, entry.hit, goal, Reason::UnmappedStatus);
     }
     let mut after = entry.public();
     let mut problem = None;
-    match changed_money(entry, hit.currency(), &goal.money) {
+    match changed_money(entry, hit, &goal.money) {
         Ok((earning, value, currency)) => (after.earning, after.value, after.currency) = (earning, value, currency),
         Err(reason) => problem = Some(reason),
     }
@@ -181,17 +195,16 @@ fn duplicate(entry: &Entry, of: EventId, goal: &GoalReading, reason: Reason) -> 
     }
 }
 
-/// `pending` never follows a decision, and an older statement never replaces a newer one.
 fn changed_state(entry: &Entry, hit: HitFacts) -> Option<State> {
     let stated = hit.stated()?;
-    let undecides = stated == State::Pending && (entry.state != State::Pending || entry.sent.state != State::Pending);
-    (stated != entry.sent.state && stated != entry.state && !undecides && entry.is_newer(hit)).then_some(stated)
+    (stated != entry.sent.state && stated != entry.state && !entry.is_stale(hit)).then_some(stated)
 }
 
 type MoneyOf = (Option<Amount>, Option<Amount>, Currency);
 
 /// What the conversion's money becomes. A field that is absent is no change; a chargeback is added once per amount.
-fn changed_money(entry: &Entry, currency: Currency, money: &Money) -> Result<MoneyOf, Reason> {
+fn changed_money(entry: &Entry, hit: HitFacts, money: &Money) -> Result<MoneyOf, Reason> {
+    let (currency, stale) = (hit.currency(), entry.is_stale(hit));
     if money.earning.is_none() && money.value.is_none() {
         return Ok((entry.earning, entry.value, entry.currency));
     }
@@ -204,7 +217,7 @@ fn changed_money(entry: &Entry, currency: Currency, money: &Money) -> Result<Mon
             && entry.sent.charged.is_empty()
             && entry.sent.returned.is_empty();
         charged_in_other = [money.earning, money.value].into_iter().flatten().any(Amount::is_negative);
-        if !whole {
+        if !whole || stale {
             return Err(Reason::InvalidCurrency);
         }
     }
@@ -212,8 +225,12 @@ fn changed_money(entry: &Entry, currency: Currency, money: &Money) -> Result<Mon
         return Err(Reason::InvalidCurrency);
     }
     let restated = currency != entry.currency;
-    let earning = field(money.earning, entry.earning, entry.sent.earning, &entry.sent.charged, restated)?;
-    let value = field(money.value, entry.value, entry.sent.value, &entry.sent.returned, restated)?;
+    // A stale hit may still bring what is missing.
+    let known = |stated: Option<Amount>| stale && stated.is_some();
+    let new = |sent: Option<Amount>, stated| sent.filter(|amount| amount.is_negative() || !known(stated));
+    let (earning, value) = (new(money.earning, entry.sent.earning), new(money.value, entry.sent.value));
+    let earning = field(earning, entry.earning, entry.sent.earning, &entry.sent.charged, restated)?;
+    let value = field(value, entry.value, entry.sent.value, &entry.sent.returned, restated)?;
     Ok((earning, value, currency))
 }
 

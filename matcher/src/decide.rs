@@ -13,6 +13,7 @@ use schemas::{
         TICK_STEP_MS, WAITING_PER_ACCOUNT, WAITING_PER_NAME,
     },
     event::{self, Correction, Name},
+    goal::Dedup,
     outcome::{AdjustOutcome, Change, Conversion, GoalOutcome, HitOutcome, Kind, Status},
     status::State as ConversionState,
     time::DAY_MS,
@@ -158,13 +159,17 @@ impl<'a> Draft<'a> {
         }
     }
 
+    fn visible_click(&self, id: ClickId, log_time: Time) -> Option<&Arc<Click>> {
+        self.find_click(id).filter(|c| c.is_visible(log_time))
+    }
+
     fn click(&mut self, click: &event::Click, src: u64) {
         let tenant = self.outcome.tenant.clone();
         let alias = click.alias.as_ref().map(|a| Key::of(&tenant, &click.account, &Name::Alias(a.clone())));
         let log_time = self.state.meta.log_time;
         let known_alias = click.foreign.is_some()
             && alias.as_ref().is_some_and(|key| self.visible_clicks(key, log_time).next().is_some());
-        if known_alias || self.state.clicks.get(&click.id).is_some() {
+        if known_alias || self.visible_click(click.id, log_time).is_some() {
             self.outcome.reason = Some(Reason::Duplicate);
             return;
         }
@@ -212,10 +217,10 @@ impl<'a> Draft<'a> {
         match &hit.facts.reading.name {
             // `interpret` refuses a hit without a name; a record that lacks it all the same is refused here.
             None => Resolved::Rejected(Reason::MissingClick),
-            Some(Name::Click(id)) => match self.find_click(*id).filter(|c| c.home.tenant == hit.tenant) {
+            // A click that is no longer visible may be freed at any time, so it must count as absent.
+            Some(Name::Click(id)) => match self.visible_click(*id, log_time).filter(|c| c.home.tenant == hit.tenant) {
                 Some(click) if click.home.account != hit.account => Resolved::Rejected(Reason::WrongAccount),
-                Some(click) if click.is_visible(log_time) => Resolved::On(Key::Click(*id)),
-                Some(_) => Resolved::Rejected(Reason::ExpiredClick),
+                Some(_) => Resolved::On(Key::Click(*id)),
                 None if is_too_old(*id, hit) => Resolved::Rejected(Reason::ExpiredClick),
                 None => Resolved::Wait(Key::Click(*id)),
             },
@@ -234,21 +239,24 @@ impl<'a> Draft<'a> {
         let named: &[_] = self.state.names.get(key).map_or(&[], |n: &Arc<Named>| &n.clicks);
         let new = self.new_click.iter().filter(|(_, c)| c.alias_key().as_ref() == Some(key)).map(|(id, _)| *id);
         let known = named.iter().map(|c| c.id);
-        known.chain(new).filter(move |id| self.find_click(*id).is_some_and(|c| c.is_visible(log_time)))
+        known.chain(new).filter(move |id| self.visible_click(*id, log_time).is_some())
     }
 
     /// The click of an alias that already has a conversion of the hit's goal, else the newest one that is not
     /// later than the hit. So a re-click never doubles a conversion.
     fn choose(&self, key: &Key, hit: &Hit, log_time: Time) -> Option<ClickId> {
         let reading = hit.facts.reading;
-        let goal = ledger::deepest(&reading.goals);
+        let deepest = ledger::deepest(&reading.goals);
+        let (goal, once) = (deepest.map(|g| &g.goal), deepest.is_some_and(|g| g.dedup == Dedup::Once));
         let mut best = None;
         for (order, id) in self.visible_clicks(key, log_time).enumerate() {
             let click = self.find_click(id)?;
             let ledger = self.subjects.iter().find(|s| s.key == Key::Click(id)).map_or(&click.ledger, |s| &s.ledger);
             let has_conversion = ledger.live().any(|e| {
-                goal.is_none_or(|g| e.goal == g)
+                goal.is_none_or(|g| e.goal == *g)
                     && match (&reading.tid, &reading.player) {
+                        // The player is part of a `once` key, the transaction is not.
+                        (Some(_), Some(player)) if once => e.player.as_ref() == Some(player),
                         (Some(tid), _) => e.tid.as_ref() == Some(tid),
                         (None, Some(player)) => e.player.as_ref() == Some(player),
                         (None, None) => true,
@@ -308,11 +316,11 @@ impl<'a> Draft<'a> {
         let owner = Owner { tenant: hit.tenant, account: hit.account, name: &name, clicked };
         let reading = hit.facts.reading;
         if reading.goals.is_empty() {
-            match credit::meant(&subject.ledger, reading.tid.as_deref(), &hit.facts.settings.default_goal) {
+            match credit::meant(&subject.ledger, hit.facts) {
                 Meant::Several => refuse(entry, hit, Status::Rejected, Reason::AmbiguousStatus),
                 Meant::Entry(known) => {
                     let goal = credit::status_goal(hit.facts, &known.goal);
-                    let outcome = credit::restate(known, hit.facts, &goal);
+                    let outcome = credit::restate(known, owner, hit.facts, &goal);
                     record(subject, owner, hit, &goal, outcome, entry, &mut self.outcome.changes);
                 }
                 Meant::Nothing if reading.state == Some(ConversionState::Rejected) => {
@@ -355,7 +363,10 @@ impl<'a> Draft<'a> {
             .collect();
         let mut woken = Vec::new();
         for waiting in waiting.iter().filter(|w| w.until > log_time) {
-            let fits = |c: &&&Conversion| waiting.reading.tid.is_none() || waiting.reading.tid == c.tid;
+            let fits = |c: &&&Conversion| match &waiting.reading.tid {
+                Some(tid) => c.tid.as_ref() == Some(tid),
+                None => c.count > 0 && ledger::may_be_same(&c.player, &waiting.reading.player),
+            };
             let Some(conversion) = made.iter().find(fits) else { continue };
             let moved_now = self.moved.iter().position(|(_, w)| w.id == waiting.id);
             if let Some(at) = moved_now {
@@ -454,8 +465,11 @@ fn subject_name(key: &Key) -> String {
 
 /// An own id tells its age, so a click that is gone is known to be gone.
 fn is_too_old(id: ClickId, hit: &Hit) -> bool {
-    let age = hit.facts.conversion_time(Some(id.time())).since(id.time());
-    age > i64::from(hit.facts.settings.lookback_days) * DAY_MS
+    let settings = hit.facts.settings;
+    let lookback_ms = i64::from(settings.lookback_days) * DAY_MS;
+    let waiting_ms = i64::from(settings.waiting_days) * DAY_MS;
+    let conversion_age = hit.facts.conversion_time(Some(id.time())).since(id.time());
+    conversion_age > lookback_ms || hit.facts.time.since(id.time()) > lookback_ms + waiting_ms
 }
 
 /// Notes a goal's outcome, its signed changes, and the ledger after it.

@@ -20,7 +20,7 @@ use pipeline::{
     append::{Applied, Draft, Request, Unavailable},
     catalog::Catalog,
     clock,
-    lifecycle::Beat,
+    lifecycle::{Beat, CancellationToken},
     log::{Batch, Block, Log, LogEnd, LogError},
     receipt::Receipt,
 };
@@ -37,21 +37,21 @@ use crate::{
     apply::apply,
     decide::{Cause, decide},
     state::State,
-    store::{self, Dirty, Reader, Writer},
+    store::{self, BadCache, Dirty, Reader, Writer},
 };
 
 /// Events of one row of the log: few enough that reading one event reads little else.
 const BLOCK_EVENTS: usize = 64;
 /// Records that may be changed and unsaved; a crash replays what they were made of.
-const DIRTY_RECORDS: usize = 50_000;
-const SAVE_EVERY: Duration = Duration::from_secs(10);
+const DIRTY_RECORDS: usize = 200_000;
+const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// Clean clicks and names that stay in memory.
 const CACHED_RECORDS: usize = 200_000;
 const RECOVERY_BYTES: usize = 4 * 1024 * 1024;
 /// Longest wait for a request, so that ticks and saves happen on an idle system too.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// What the loop is given; it runs until every `Appender` is gone.
+/// What the loop is given; it runs until every `Appender` is gone, or until `stop`.
 pub struct Parts {
     pub dir: PathBuf,
     pub log: Log,
@@ -61,19 +61,34 @@ pub struct Parts {
     pub batches: SyncSender<Arc<Batch>>,
     pub end: Arc<LogEnd>,
     pub beat: Beat,
+    /// From here on nothing new is taken; what was sent before is still answered. Somebody may hold an `Appender`
+    /// for as long as a reading of the whole log takes, and a stop must not wait for that.
+    pub stop: CancellationToken,
 }
 
 /// Recovers the state, then starts the thread. Fails if the folder's log and this build do not fit.
 pub fn start(parts: Parts) -> Result<JoinHandle<Result<()>>> {
-    let (state, reader, saver) = recover(&parts.dir, &parts.log)?;
+    let (state, reader, saver) = recover(&parts.dir, &parts.log, &parts.beat)?;
     std::thread::Builder::new()
         .name("matcher".to_owned())
         .spawn(move || Matcher::new(parts, state, reader, saver)?.run())
         .context("cannot start the matcher's thread")
 }
 
+/// A cache that cannot be read is deleted, and the whole log is read.
+fn recover(dir: &Path, log: &Log, beat: &Beat) -> Result<(State, Reader, Writer)> {
+    match recover_from_cache(dir, log, beat) {
+        Err(error) if error.is::<BadCache>() => {
+            tracing::error!("{error:#}; it is rebuilt from the log");
+            store::delete(dir)?;
+            recover_from_cache(dir, log, beat)
+        }
+        recovered => recovered,
+    }
+}
+
 /// State from the cache if it fits the log, else from nothing; then the tail of the log on top.
-fn recover(dir: &Path, log: &Log) -> Result<(State, Reader, Writer)> {
+fn recover_from_cache(dir: &Path, log: &Log, beat: &Beat) -> Result<(State, Reader, Writer)> {
     let log_reader = log.reader()?;
     let (mut reader, mut writer, mut state, mut position) = store::open(dir)?;
     if log_reader.chain_at(position.next)? != Some(position.chain) {
@@ -84,18 +99,29 @@ fn recover(dir: &Path, log: &Log) -> Result<(State, Reader, Writer)> {
     }
     let target = log.position();
     while position.next < target.next {
+        // Not ready yet, but not stuck either.
+        beat.beat();
         let blocks = log_reader.blocks(position.next, RECOVERY_BYTES)?;
         if blocks.is_empty() {
             bail!("the log ends at event {} instead of {}", position.next, target.next);
         }
         for block in &blocks {
+            // Nothing here is ever taken back, so nothing is kept for it.
+            state.begin();
             position = replay_block(&mut state, &mut reader, block, position)?;
         }
-        if state.clicks.dirty_len() > DIRTY_RECORDS {
-            writer.save(&mut Dirty::take(&mut state, position))?;
-            evict(&mut state);
+        if state.dirty_len() > DIRTY_RECORDS {
+            let mut dirty = Dirty::take(&mut state, position);
+            match writer.save(&mut dirty) {
+                Ok(()) => evict(&mut state),
+                Err(error) => {
+                    tracing::warn!("the state cache could not be saved and is tried again: {error:#}");
+                    dirty.put_back(&mut state);
+                }
+            }
         }
     }
+    state.begin();
     if position != target {
         bail!(
             "the chain of the log ends in {:?}, but its outcomes lead to {:?}: the log was changed",
@@ -172,13 +198,14 @@ impl Matcher {
             .name("state-saver".to_owned())
             .spawn(move || save_all(writer, &jobs, &results))?;
         let position = parts.log.position();
+        let run = new_run(clock::now(), state.meta.log_time);
         parts.end.set(position.next);
         Ok(Self {
             parts,
             state,
             reader,
             position,
-            run: new_run(),
+            run,
             n: 0,
             next_tick: Time::from_ms(0),
             runtime,
@@ -215,6 +242,9 @@ impl Matcher {
 
     /// Waits for a request and takes what else is there. False when nobody can send any more.
     fn collect(&mut self, pending: &mut Pending) -> bool {
+        if self.parts.stop.is_cancelled() {
+            self.parts.requests.close();
+        }
         let requests = &mut self.parts.requests;
         let first = match requests.try_recv() {
             Ok(request) => Some(request),
@@ -237,14 +267,14 @@ impl Matcher {
 
     fn take(&mut self, pending: &mut Pending, request: Request) {
         match request {
-            Request::Events { drafts, answer } => {
+            Request::Events { drafts, answer, .. } => {
                 pending.answers.push((answer, drafts.len()));
                 for draft in drafts {
                     let event = self.number(draft);
                     pending.events.push(event);
                 }
             }
-            Request::Catalog { record, answer } => pending.catalog.push((record, answer)),
+            Request::Catalog { record, answer, .. } => pending.catalog.push((record, answer)),
         }
     }
 
@@ -257,7 +287,7 @@ impl Matcher {
     /// One tick a minute. The numbers of a run are remembered for its silence, so a new run begins in time.
     fn add_tick(&mut self, pending: &mut Pending) {
         let now = clock::now();
-        if now < self.next_tick {
+        if !is_due(self.next_tick, now) {
             return;
         }
         self.next_tick = now.plus_ms(MINUTE_MS);
@@ -266,7 +296,7 @@ impl Matcher {
         let event = self.number(Draft { id, tenant: String::new(), time: now, shard: 0, body });
         pending.events.push(event);
         if now.since(self.run.time()) > RUN_LENGTH_MS {
-            (self.run, self.n) = (new_run(), 0);
+            (self.run, self.n) = (new_run(now, self.state.meta.log_time), 0);
         }
     }
 
@@ -275,7 +305,14 @@ impl Matcher {
         let started = Instant::now();
         self.state.begin();
         let first = self.position.next;
-        let decided = self.decide_all(&events)?;
+        let decided = match self.decide_all(&events) {
+            Err(error) if error.is::<BadCache>() => {
+                // The next start must not meet the same file again.
+                store::delete(&self.parts.dir)?;
+                return Err(error.context("the process ends, and the next start rebuilds the state from the log"));
+            }
+            decided => decided?,
+        };
         let first_record = self.parts.log.catalog_next();
         let records = catalog.iter().enumerate().map(|(at, (record, _))| {
             Ok((first_record + at as u64, serde_json::to_vec(record).context("a catalog record cannot be written")?))
@@ -327,7 +364,7 @@ impl Matcher {
             };
             for event in chunk {
                 let cause = Cause { src: position.next, appended };
-                self.reader.load(&mut self.state, event).context("the state cache cannot be read")?;
+                self.reader.load(&mut self.state, event)?;
                 let outcome = decide(&self.state, cause, event)?;
                 apply(&mut self.state, cause, event, &outcome);
                 serde_json::to_writer(&mut block.events, event).context("an event cannot be written")?;
@@ -370,7 +407,7 @@ impl Matcher {
             }
             self.saving = false;
         }
-        let dirty = self.state.clicks.dirty_len() + self.state.names.dirty_len();
+        let dirty = self.state.dirty_len();
         if last || dirty >= DIRTY_RECORDS || (self.last_save.elapsed() >= SAVE_EVERY && self.state.runs.dirty_len() > 0)
         {
             self.last_save = Instant::now();
@@ -404,10 +441,20 @@ fn refuse(answers: Vec<(EventsAnswer, usize)>, catalog: Vec<(Record, CatalogAnsw
     }
 }
 
-fn new_run() -> EventId {
-    EventId::new(clock::now(), 0, random_bits())
+/// A run must not begin before the log time, which a clock that was wrong may have moved ahead: its events would be
+/// taken for those of a run that is long forgotten.
+fn new_run(now: Time, log_time: Time) -> EventId {
+    EventId::new(now.max(log_time), 0, random_bits())
+}
+
+/// A clock that was set back must not stop the ticks until it is there again.
+fn is_due(next_tick: Time, now: Time) -> bool {
+    now >= next_tick || next_tick.since(now) > MINUTE_MS
 }
 
 fn random_bits() -> u64 {
     u64::from_be_bytes(pipeline::secrets::random())
 }
+
+#[cfg(test)]
+mod tests;

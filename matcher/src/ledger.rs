@@ -158,14 +158,19 @@ impl Ledger {
         if entry.withdrawn && changed {
             *entry = new_entry(owner, hit, goal, after);
         }
+        let state_before = entry.state;
         if changed {
-            entry.remember_money(&goal.money, after);
+            entry.remember_money(hit, &goal.money, after);
             entry.version = after.version;
             (entry.count, entry.state) = (after.count, after.state);
             (entry.earning, entry.value, entry.currency) = (after.earning, after.value, after.currency);
         }
-        entry.remember_state(hit);
-        if changed && hit.reading.tid.is_none() && goal.dedup == Dedup::PerTransaction {
+        let stated_here = changed && entry.state != state_before;
+        // What another transaction says is no statement about this conversion.
+        if !entry.is_of_other_transaction(hit) {
+            entry.remember_state(hit, stated_here);
+        }
+        if changed && hit.reading.tid.is_none() && policy(owner, hit, goal) == Dedup::PerTransaction {
             entry.seen.push(Seen { hit: hit.id, meaning: meaning(hit, goal), ts: hit.reading.ts, at: hit.time });
             let surplus = entry.seen.len().saturating_sub(SEEN_PER_CONVERSION);
             entry.seen.drain(..surplus);
@@ -211,22 +216,49 @@ fn new_entry(owner: Owner, hit: HitFacts, goal: &GoalReading, after: &Conversion
 
 impl Entry {
     /// Notes money that became part of the conversion; `after` tells whether it did.
-    fn remember_money(&mut self, money: &Money, after: &Conversion) {
-        remember(money.earning, self.earning, after.earning, &mut self.sent.earning, &mut self.sent.charged);
-        remember(money.value, self.value, after.value, &mut self.sent.value, &mut self.sent.returned);
+    fn remember_money(&mut self, hit: HitFacts, money: &Money, after: &Conversion) {
+        if hit.currency() != after.currency {
+            return;
+        }
+        let stale = self.is_stale(hit);
+        let taken = |sent: Option<Amount>, stated: Option<Amount>| {
+            sent.filter(|amount| amount.is_negative() || !stale || stated.is_none())
+        };
+        let (earning, value) = (taken(money.earning, self.sent.earning), taken(money.value, self.sent.value));
+        remember(earning, self.earning, after.earning, &mut self.sent.earning, &mut self.sent.charged);
+        remember(value, self.value, after.value, &mut self.sent.value, &mut self.sent.returned);
     }
 
     /// The newest statement of a state counts, also where it repeats the state: an older one that comes late
-    /// must not undo it.
-    fn remember_state(&mut self, hit: HitFacts) {
-        if let Some(state) = hit.stated()
-            && self.is_newer(hit)
-            && (state == self.state || state == self.sent.state)
-        {
+    /// must not undo it. A rejection that waited is taken whatever its time, so that a later approval is news.
+    fn remember_state(&mut self, hit: HitFacts, taken: bool) {
+        let Some(state) = hit.stated() else { return };
+        let stale = self.is_stale(hit);
+        if taken && state == self.state {
+            self.sent.state = state;
+        }
+        if !stale && (state == self.state || state == self.sent.state) {
             self.sent.state = state;
             self.sent.state_ts = hit.reading.ts.or(self.sent.state_ts);
             self.sent.state_at = self.sent.state_at.max(hit.time);
         }
+    }
+
+    /// `pending` never follows a decision, and an older statement never replaces a newer one: neither its state nor
+    /// its money, as a late retry of the first word would undo the last.
+    pub fn is_stale(&self, hit: HitFacts) -> bool {
+        hit.stated().is_some_and(|stated| {
+            (stated == State::Pending && self.sent.state != State::Pending) || !self.is_newer(hit)
+        })
+    }
+
+    /// A conversion of one player is not meant by a hit of another.
+    pub fn may_be_of(&self, player: &Option<String>) -> bool {
+        may_be_same(&self.player, player)
+    }
+
+    pub fn is_of_other_transaction(&self, hit: HitFacts) -> bool {
+        matches!((&self.tid, &hit.reading.tid), (Some(made), Some(tid)) if made != tid)
     }
 
     /// Whether this hit's statement replaces the last one: by `ts` where both have one and they differ, else by receipt.
@@ -261,10 +293,23 @@ pub fn with_charges(amount: Amount, charged: &[Amount]) -> Option<Amount> {
     charged.iter().try_fold(amount, |sum, charge| sum.plus(*charge))
 }
 
+pub fn may_be_same(made: &Option<String>, sent: &Option<String>) -> bool {
+    made.is_none() || sent.is_none() || made == sent
+}
+
+/// The policy that holds here. A label stands for many visitors: without a player a hit of a `once` goal does not
+/// say which of them it means, so every one counts, and repeats are told as of transactions.
+pub fn policy(owner: Owner, hit: HitFacts, goal: &GoalReading) -> Dedup {
+    match goal.dedup {
+        Dedup::Once if owner.clicked.is_none() && hit.reading.player.is_none() => Dedup::PerTransaction,
+        dedup => dedup,
+    }
+}
+
 /// Hash of the key: (click or label, goal, and per policy the player, the transaction id, or the hit itself).
 pub fn conversion_id(owner: Owner, hit: HitFacts, goal: &GoalReading) -> ConversionId {
     let hit_text;
-    let (policy, key) = match (goal.dedup, &hit.reading.tid) {
+    let (policy, key) = match (policy(owner, hit, goal), &hit.reading.tid) {
         (Dedup::Once, _) => match &hit.reading.player {
             Some(player) => ("player", player.as_str()),
             None => ("once", ""),
@@ -306,6 +351,6 @@ pub fn meaning(hit: HitFacts, goal: &GoalReading) -> u64 {
 }
 
 /// The deepest goal of a hit: the one that decides which click of an alias it belongs to.
-pub fn deepest(goals: &[GoalReading]) -> Option<&str> {
-    goals.iter().max_by_key(|g| depth(&g.goal)).map(|g| g.goal.as_str())
+pub fn deepest(goals: &[GoalReading]) -> Option<&GoalReading> {
+    goals.iter().max_by_key(|g| depth(&g.goal))
 }

@@ -37,6 +37,7 @@ pub fn decide(state: &State, request: &Reprocess, outcome: &mut Outcome) {
         dry_run: request.dry_run,
         changed: 0,
         clicks: Vec::new(),
+        label: if let Name::Label(label) = &request.name { Some(label.clone()) } else { None },
     };
     match replay(state, &tenant, request) {
         Err(reason) => outcome.reason = Some(reason),
@@ -108,7 +109,8 @@ fn clicks_of(request: &Reprocess) -> impl Iterator<Item = ClickId> + '_ {
 fn check(state: &State, tenant: &str, request: &Reprocess) -> Result<(), Reason> {
     let fresh = |touched: u64| if touched < request.position { Ok(()) } else { Err(Reason::Stale) };
     for id in clicks_of(request) {
-        let click = state.clicks.get(&id).filter(|c| c.home.tenant == tenant && c.home.account == request.account);
+        let known = state.clicks.get(&id).filter(|c| c.is_visible(state.meta.log_time));
+        let click = known.filter(|c| c.home.tenant == tenant && c.home.account == request.account);
         fresh(click.ok_or(Reason::ExpiredClick)?.touched)?;
     }
     let key = Key::of(tenant, &request.account, &request.name);
@@ -127,7 +129,7 @@ fn replay(state: &State, tenant: &str, request: &Reprocess) -> Result<(State, Ve
     replay.scratch.meta.rules = state.meta.rules;
     if let Name::Click(id) = request.name
         && !clicks_of(request).any(|own| own == id)
-        && let Some(click) = state.clicks.get(&id)
+        && let Some(click) = state.clicks.get(&id).filter(|c| c.is_visible(state.meta.log_time))
     {
         // A click of another account: it is no part of this history, but its hits must meet it (`wrong_account`).
         replay

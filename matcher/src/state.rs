@@ -5,11 +5,9 @@
 //! Invariant: after `rollback` the state is what it was at `begin`; nothing that a record depends on is iterated
 //! in hash order.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    hash::Hash,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, hash::Hash, sync::Arc};
+
+use foldhash::{HashMap, HashSet};
 
 use schemas::{
     ClickId, EventId, Time,
@@ -187,7 +185,7 @@ pub struct Records<K, V> {
 
 impl<K, V> Default for Records<K, V> {
     fn default() -> Self {
-        Self { loaded: HashMap::new(), dirty: HashSet::new(), undo: Vec::new() }
+        Self { loaded: HashMap::default(), dirty: HashSet::default(), undo: Vec::new() }
     }
 }
 
@@ -239,13 +237,23 @@ impl<K: Clone + Eq + Hash, V> Records<K, V> {
     fn begin(&mut self) {
         self.undo.clear();
     }
+    #[cfg(test)]
+    pub fn undo_len(&self) -> usize {
+        self.undo.len()
+    }
     fn rollback(&mut self) {
         for (key, before) in self.undo.drain(..).rev() {
-            // It stays marked as changed: saving a record once more is harmless, forgetting one is not.
             match before {
-                Some(before) => self.loaded.insert(key, before),
-                None => self.loaded.remove(&key),
-            };
+                // It stays marked as changed: saving a record once more is harmless, forgetting one is not.
+                Some(before) => {
+                    self.loaded.insert(key, before);
+                }
+                // What is not loaded must not be marked: it would be taken for deleted at the next save.
+                None => {
+                    self.loaded.remove(&key);
+                    self.dirty.remove(&key);
+                }
+            }
         }
     }
 }
@@ -321,6 +329,11 @@ impl State {
         self.runs.begin();
         self.queue.undo.clear();
         self.meta_before = self.meta;
+    }
+
+    /// Records that changed since the last save.
+    pub fn dirty_len(&self) -> usize {
+        self.clicks.dirty_len() + self.names.dirty_len() + self.labels.dirty_len()
     }
 
     /// Takes back everything since `begin`.

@@ -10,7 +10,7 @@ use std::{collections::HashMap, path::Path, sync::Arc};
 use anyhow::{Context, Result, bail};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 use schemas::{
-    ClickId, Event, EventBody, EventId,
+    ClickId, Event, EventBody, EventId, Time,
     chain::{Chain, Position},
     event::{ItemBody, Name},
 };
@@ -20,8 +20,10 @@ use crate::state::{Click, Home, Key, Label, Meta, Named, Place, Run, State, Wait
 
 mod rows;
 
-const FILE: &str = "state.db";
+pub const FILE: &str = "state.db";
 const VERSION: i64 = 1;
+/// Clicks that one save looks at, for whether they can go.
+const SWEPT_PER_SAVE: usize = 5_000;
 const SCHEMA: &str = "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL, chain TEXT NOT NULL, data BLOB NOT NULL);
     CREATE TABLE homes (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
@@ -66,6 +68,11 @@ impl Dirty {
     }
 }
 
+/// The file is of no use: it is deleted, and made again from the log.
+#[derive(thiserror::Error, Debug)]
+#[error("the state cache (state.db) cannot be read")]
+pub struct BadCache;
+
 /// Reads records; used by the thread that decides.
 pub struct Reader {
     connection: Connection,
@@ -76,6 +83,8 @@ pub struct Reader {
 pub struct Writer {
     connection: Connection,
     homes: HashMap<Arc<Home>, i64>,
+    /// Up to here clicks were looked at, oldest first, for whether they can go.
+    swept: [u8; 15],
 }
 
 /// Opens the cache and gives the state that it holds, or an empty one. A file of another format is deleted.
@@ -89,9 +98,9 @@ pub fn open(dir: &Path) -> Result<(Reader, Writer, State, Position)> {
             open_writer(&path)?
         }
     };
-    let mut reader = Reader::open(&path)?;
+    let mut reader = Reader::open(&path).context(BadCache)?;
     let mut state = State::default();
-    let position = reader.restore(&mut state)?;
+    let position = reader.restore(&mut state).context(BadCache)?;
     Ok((reader, writer, state, position))
 }
 
@@ -125,7 +134,7 @@ fn open_writer(path: &Path) -> Result<Writer> {
     }
     connection.set_prepared_statement_cache_capacity(32);
     let homes = read_homes(&connection)?.into_iter().map(|(id, home)| (home, id)).collect();
-    Ok(Writer { connection, homes })
+    Ok(Writer { connection, homes, swept: [0; 15] })
 }
 
 fn read_homes(connection: &Connection) -> Result<Vec<(i64, Arc<Home>)>> {
@@ -197,6 +206,10 @@ impl Reader {
 
     /// Loads everything that `decide` and `apply` may look at for this event.
     pub fn load(&mut self, state: &mut State, event: &Event) -> Result<()> {
+        self.load_all(state, event).context(BadCache)
+    }
+
+    fn load_all(&mut self, state: &mut State, event: &Event) -> Result<()> {
         // Places of due hits need no loading: waiting hits never leave memory.
         match &event.body {
             EventBody::Click(click) => {
@@ -219,7 +232,10 @@ impl Reader {
                     if let ItemBody::Click(id) = item.what {
                         self.load_click(state, id)?;
                         self.load_name(state, &Key::Click(id))?;
-                        self.load_alias_of(state, id)?;
+                        // Also of a click that has converted: what is not loaded would be taken for not there.
+                        if let Some(alias) = state.clicks.get(&id).and_then(|click| click.alias_key()) {
+                            self.load_name(state, &alias)?;
+                        }
                     }
                 }
                 self.load_key(state, &Key::of(&event.tenant, &request.account, &request.name))
@@ -310,7 +326,7 @@ impl Writer {
     /// Saves all of it with its position in one transaction, in key order so that pages are touched once.
     pub fn save(&mut self, dirty: &mut Dirty) -> Result<()> {
         dirty.clicks.sort_unstable_by_key(|(id, _)| *id);
-        let Writer { connection, homes } = self;
+        let Writer { connection, homes, swept } = self;
         let new_homes = {
             let transaction = connection.transaction()?;
             let new_homes = write_homes(&transaction, homes, &dirty.clicks)?;
@@ -328,12 +344,57 @@ impl Writer {
                     dirty.position.chain.as_str(),
                     postcard::to_stdvec(&dirty.meta)?
                 ])?;
+            let next = sweep(&transaction, homes, *swept, dirty.meta.log_time)?;
             transaction.commit()?;
+            *swept = next;
             new_homes
         };
         homes.extend(new_homes);
         Ok(())
     }
+}
+
+/// Frees clicks that no hit can find any more, a bounded number at a time, round and round from the oldest on.
+/// `decide` takes a click that is out of sight for absent, so it makes no difference when this happens.
+fn sweep(transaction: &Transaction, homes: &HashMap<Arc<Home>, i64>, from: [u8; 15], log_time: Time) -> Result<[u8; 15]> {
+    let homes: HashMap<i64, &Arc<Home>> = homes.iter().map(|(home, id)| (*id, home)).collect();
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = transaction
+        .prepare_cached("SELECT id, data FROM clicks WHERE id > ?1 AND waiting IS NULL ORDER BY id LIMIT ?2")?
+        .query_map(params![from, SWEPT_PER_SAVE as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let complete = rows.len() < SWEPT_PER_SAVE;
+    let mut swept = from;
+    for (key, data) in rows {
+        let id = click_id(&key)?;
+        if id.time() >= log_time {
+            return Ok([0; 15]);
+        }
+        swept = click_key(id);
+        let stored: StoredClick = postcard::from_bytes(&data)?;
+        let Some(home) = homes.get(&stored.home) else { continue };
+        let click = stored.into_click(id, Arc::clone(home));
+        if click.is_visible(log_time) {
+            continue;
+        }
+        transaction.prepare_cached("DELETE FROM clicks WHERE id = ?1")?.execute([&key])?;
+        if let Some(alias) = click.alias_key().map(|key| text_key(&key)) {
+            free_name(transaction, &alias, id)?;
+        }
+    }
+    Ok(if complete { [0; 15] } else { swept })
+}
+
+/// An alias goes with its only click. One of several clicks stays noted, and is passed over.
+fn free_name(transaction: &Transaction, alias: &[u8], only: ClickId) -> Result<()> {
+    let data: Option<Vec<u8>> = transaction
+        .prepare_cached("SELECT data FROM names WHERE key = ?1 AND waiting IS NULL")?
+        .query_row([alias], |row| row.get(0))
+        .optional()?;
+    let Some(named) = data.map(|data| postcard::from_bytes::<StoredName>(&data)).transpose()? else { return Ok(()) };
+    if named.into_named().clicks.iter().all(|click| click.id == only) {
+        transaction.prepare_cached("DELETE FROM names WHERE key = ?1")?.execute([alias])?;
+    }
+    Ok(())
 }
 
 fn write_homes(

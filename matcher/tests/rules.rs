@@ -5,96 +5,18 @@
 mod support;
 
 use schemas::{
-    ClickId, EventBody, Outcome, Reason, Time,
+    ClickId, EventBody, Reason, Time,
     bounds::{TICK_LEAP_MS, TICK_STEP_MS, WAITING_PER_NAME},
     event::{Adjust, Click, Name},
     goal::Dedup,
-    outcome::{Change, HitOutcome, Kind, Status},
+    outcome::{Kind, Status},
     status::State,
     time::{DAY_MS, MINUTE_MS},
 };
-use support::{ACCOUNTS, HitStep, Log, NameStep, START, Step, own_click};
-
-const SIGNUPS: usize = 0;
-const DEPOSITS: usize = 1;
-const SALES: usize = 2;
-const BONUS: usize = 3;
-
-fn hit(name: NameStep, goal: usize) -> HitStep {
-    HitStep {
-        account: 0,
-        name,
-        goals: vec![(goal, 1)],
-        state: None,
-        unmapped: false,
-        earning: None,
-        value: None,
-        usd: false,
-        tid: None,
-        player: None,
-        ts_ago_ms: None,
-        waiting_days: 7,
-    }
-}
-
-fn own(goal: usize) -> HitStep {
-    hit(NameStep::Own(0), goal)
-}
-
-fn alias(goal: usize) -> HitStep {
-    hit(NameStep::Alias(0), goal)
-}
-
-fn status(state: State) -> HitStep {
-    HitStep { goals: vec![], state: Some(state), ..own(SALES) }
-}
-
-trait Play {
-    fn click(&mut self, number: usize, alias: Option<usize>) -> &mut Self;
-    fn hit(&mut self, step: HitStep) -> HitOutcome;
-    fn tick_after(&mut self, ms: i64) -> Outcome;
-}
-
-impl Play for Log {
-    fn click(&mut self, number: usize, alias: Option<usize>) -> &mut Self {
-        self.step(&Step::Click { own: number, account: 0, alias, ago_ms: 0 }, |_, dedup| dedup);
-        self
-    }
-    fn hit(&mut self, step: HitStep) -> HitOutcome {
-        self.step(&Step::Hit(step), |_, dedup| dedup);
-        self.outcomes.last().unwrap().hits[0].clone()
-    }
-    fn tick_after(&mut self, ms: i64) -> Outcome {
-        self.pass(ms);
-        self.push(EventBody::Tick);
-        self.outcomes.last().unwrap().clone()
-    }
-}
-
-fn start() -> Log {
-    Log::of(&[])
-}
-
-fn result(hit: &HitOutcome) -> (Status, Option<Reason>) {
-    (hit.outcome, hit.reason)
-}
-
-fn last(log: &Log) -> &Outcome {
-    log.outcomes.last().unwrap()
-}
-
-fn total(log: &Log, of: impl Fn(&Change) -> Option<(i64, Option<schemas::Amount>)>) -> (i64, String) {
-    let mut sum = (0, schemas::Amount::ZERO);
-    for (count, earning) in log.outcomes.iter().flat_map(|o| &o.changes).filter_map(of) {
-        sum.0 += count;
-        sum.1 = sum.1.plus(earning.unwrap_or_default()).unwrap();
-    }
-    (sum.0, sum.1.to_string())
-}
-
-fn in_state(log: &Log, state: State) -> (i64, String) {
-    total(log, |c| (c.state == state).then_some((c.count, c.earning)))
-}
+use support::{
+    ACCOUNTS, HitStep, NameStep, START, Step, own_click,
+    play::{BONUS, DEPOSITS, SALES, SIGNUPS, alias, hit, in_state, last, own, result, start, status},
+};
 
 #[test]
 fn seed_example_signup_then_first_deposit_and_repeats_change_nothing() {
@@ -255,7 +177,7 @@ fn unmapped_status_makes_pending_and_changes_no_existing_one() {
     let unmapped = HitStep { unmapped: true, tid: Some(0), ..own(DEPOSITS) };
     assert_eq!(result(&log.hit(unmapped.clone())), (Status::Converted, Some(Reason::UnmappedStatus)));
     assert_eq!(in_state(&log, State::Pending).0, 1);
-    log.hit(HitStep { state: Some(State::Approved), ..unmapped.clone() });
+    log.hit(HitStep { state: Some(State::Approved), unmapped: false, ..unmapped.clone() });
     assert_eq!(result(&log.hit(unmapped)), (Status::Duplicate, Some(Reason::UnmappedStatus)));
     assert_eq!(in_state(&log, State::Approved).0, 1);
 }

@@ -71,8 +71,8 @@ pub enum Applied {
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "the many are small; a box would only serve the few")]
 pub enum Request {
-    Events { drafts: Vec<Draft>, answer: oneshot::Sender<Result<Vec<Receipt>, Unavailable>> },
-    Catalog { record: Record, answer: oneshot::Sender<Result<Applied, Unavailable>> },
+    Events { drafts: Vec<Draft>, answer: oneshot::Sender<Result<Vec<Receipt>, Unavailable>>, held: Held },
+    Catalog { record: Record, answer: oneshot::Sender<Result<Applied, Unavailable>>, held: Held },
 }
 
 #[derive(Clone)]
@@ -99,17 +99,17 @@ impl Appender {
         if drafts.is_empty() {
             return Ok(Vec::new());
         }
-        let _held = Waiting::hold(&self.waiting, drafts.len(), drafts.iter().map(Draft::weight).sum())?;
+        let held = Waiting::hold(&self.waiting, drafts.len(), drafts.iter().map(Draft::weight).sum())?;
         let (answer, answered) = oneshot::channel();
-        self.send(Request::Events { drafts, answer })?;
+        self.send(Request::Events { drafts, answer, held })?;
         answered.await.unwrap_or(Err(Unavailable::Closed))
     }
 
     /// Answers after the catalog view of this process has applied or refused the record.
     pub async fn append_catalog(&self, record: Record) -> Result<Applied, Unavailable> {
-        let _held = Waiting::hold(&self.waiting, 1, EVENT_BYTES)?;
+        let held = Waiting::hold(&self.waiting, 1, EVENT_BYTES)?;
         let (answer, answered) = oneshot::channel();
-        self.send(Request::Catalog { record, answer })?;
+        self.send(Request::Catalog { record, answer, held })?;
         answered.await.unwrap_or(Err(Unavailable::Closed))
     }
 
@@ -121,15 +121,18 @@ impl Appender {
     }
 }
 
-/// Events and bytes of the requests that wait for an answer. A caller that goes away while its request is still
-/// queued is no longer counted here; the queue's own capacity bounds those.
+/// Events and bytes of the requests that the writer has not taken yet. They are counted in the request and not by the
+/// caller: one that goes away leaves its request in the queue.
+#[derive(Debug)]
 struct Waiting {
     events: AtomicUsize,
     bytes: AtomicUsize,
     max_events: usize,
 }
 
-struct Held {
+/// A request's share of the queue's bounds; given back when it is dropped.
+#[derive(Debug)]
+pub struct Held {
     of: Arc<Waiting>,
     events: usize,
     bytes: usize,
@@ -193,7 +196,7 @@ mod tests {
         assert!(futures_poll(&mut first).await.is_none() && futures_poll(&mut second).await.is_none());
         assert_eq!(appender.append(tick(3)).await, Err(Unavailable::Busy));
 
-        let Some(Request::Events { drafts, answer }) = queue.recv().await else { panic!("an event was queued") };
+        let Some(Request::Events { drafts, answer, .. }) = queue.recv().await else { panic!("an event was queued") };
         assert_eq!(drafts, [tick(1)]);
         answer.send(Ok(vec![Receipt { partition: 0, src: 9 }])).unwrap();
         assert_eq!(first.await, Ok(Receipt { partition: 0, src: 9 }));
@@ -202,11 +205,13 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_are_bounded_too() {
-        let (appender, _queue) = channel(1_000);
+        let (appender, mut queue) = channel(1_000);
         let mut large = Box::pin(appender.append(large_hit(QUEUE_BYTES)));
         assert!(futures_poll(&mut large).await.is_none(), "alone, even a very large one is taken");
         assert_eq!(appender.append(tick(1)).await, Err(Unavailable::Busy));
         drop(large);
+        assert_eq!(appender.append(tick(1)).await, Err(Unavailable::Busy), "it is still in the queue");
+        drop(queue.recv().await);
         assert!(futures_poll(&mut Box::pin(appender.append(tick(1)))).await.is_none());
     }
 

@@ -137,16 +137,19 @@ impl Drop for Beat {
     }
 }
 
-/// Returns when the process is asked to end, by SIGTERM or SIGINT.
-pub async fn stop_signal() -> Result<()> {
+/// Ends when the process is asked to end, by SIGTERM or SIGINT. It listens from the call on, not only once it is polled:
+/// before that a signal ends the process on the spot.
+pub fn stop_signal() -> impl Future<Output = Result<()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let signals = signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::interrupt())?)));
+    async move {
+        let (mut terminate, mut interrupt) = signals.context("cannot listen for SIGTERM and SIGINT")?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Invariant: what is measured takes bounded memory, also while nobody asks for it.
 
 use std::{
+    io::IsTerminal,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -23,7 +24,10 @@ pub enum LogFormat {
 pub fn init(format: LogFormat, filter: Option<&str>) -> Result<()> {
     let filter = filter.unwrap_or("info");
     let filter = EnvFilter::try_new(filter).with_context(|| format!("`{filter}` is no log filter"))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).with_current_span(false).try_init(),

@@ -11,3 +11,7 @@ pub mod report;
 pub mod reprocess;
 pub mod run;
 pub mod tables;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod story;

@@ -23,7 +23,7 @@ use crate::{
     report::{Decided, Reports},
     tables::{
         Tables,
-        generation::{self, Generation},
+        generation::{self, Generation, OfTheLog},
     },
 };
 
@@ -37,6 +37,10 @@ const LOOK: Duration = Duration::from_millis(50);
 const FLUSH_OUTCOMES: u64 = 32_768;
 /// Bytes read from the log at once.
 const READ_BYTES: usize = 4 * 1024 * 1024;
+/// How long the log is read before batches, requests and the end are looked at again.
+const READ_FOR: Duration = Duration::from_millis(200);
+/// How long the log is read at the end. What is left then is read at the next start.
+const LAST_READ_FOR: Duration = Duration::from_secs(2);
 /// How long to wait after an error, as while the disk is full.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 /// A rebuild is switched to when it is this near to the end.
@@ -64,27 +68,21 @@ pub fn spawn(dir: &Path, log: LogReader, batches: Receiver<Arc<Batch>>, end: Arc
     let (visible, seen) = watch::channel(tables.position().next);
     let (decided, _) = broadcast::channel(LISTENER_QUEUE);
     let (control, requests) = mpsc::channel();
-    let follower = Follower {
-        dir: dir.to_owned(),
-        log,
-        end,
-        generation,
-        tables,
-        reports: reports.clone(),
-        visible,
-        decided: decided.clone(),
-        news: Vec::new(),
-        taken: None,
-        flushed: Instant::now(),
-        wait: Duration::ZERO,
-        requests,
-        building: None,
-    };
+    let links = Links { reports: reports.clone(), visible, decided: decided.clone(), requests };
+    let follower = Follower::new(dir, log, end, (generation, tables), links);
     let thread = thread::Builder::new()
         .name("projector".to_owned())
         .spawn(move || follower.run(&batches))
         .context("cannot start the projector's thread")?;
     Ok(Projector { visible: seen, reports, decided, control, thread })
+}
+
+/// What the thread shares with its `Projector`.
+struct Links {
+    reports: Reports,
+    visible: watch::Sender<u64>,
+    decided: broadcast::Sender<Arc<Vec<Decided>>>,
+    requests: Receiver<Done>,
 }
 
 impl Projector {
@@ -106,9 +104,7 @@ struct Follower {
     end: Arc<LogEnd>,
     generation: Generation,
     tables: Tables,
-    reports: Reports,
-    visible: watch::Sender<u64>,
-    decided: broadcast::Sender<Arc<Vec<Decided>>>,
+    links: Links,
     /// Hits decided since the last flush; kept only while somebody listens.
     news: Vec<Decided>,
     /// The end of what was taken since the last flush.
@@ -116,8 +112,13 @@ struct Follower {
     flushed: Instant,
     /// How long to gather before the next flush.
     wait: Duration,
-    requests: Receiver<Done>,
     building: Option<Building>,
+    /// The highest number that a file of tables had, of those that are being built, too.
+    number: u32,
+    /// More is in the log than could be read at once; batches are left alone until it is read.
+    behind: bool,
+    /// Nobody sends batches any more.
+    ended: bool,
 }
 
 /// A generation that is being built on a thread of its own.
@@ -127,6 +128,31 @@ struct Building {
 }
 
 impl Follower {
+    fn new(
+        dir: &Path,
+        log: LogReader,
+        end: Arc<LogEnd>,
+        (generation, tables): (Generation, Tables),
+        links: Links,
+    ) -> Follower {
+        Follower {
+            number: generation.number,
+            dir: dir.to_owned(),
+            log,
+            end,
+            generation,
+            tables,
+            links,
+            news: Vec::new(),
+            taken: None,
+            flushed: Instant::now(),
+            wait: Duration::ZERO,
+            building: None,
+            behind: false,
+            ended: false,
+        }
+    }
+
     fn run(mut self, batches: &Receiver<Arc<Batch>>) -> Result<()> {
         loop {
             match self.turn(batches) {
@@ -134,6 +160,10 @@ impl Follower {
                 Ok(Turn::Ended) => return Ok(()),
                 Err(error) => {
                     metrics::counter!("clickback_projector_errors_total").increment(1);
+                    if self.ended {
+                        // Nothing is lost: the next start reads it from the log. A stop must not wait for room.
+                        return Err(error.context("the last outcomes are not in the tables yet"));
+                    }
                     tracing::error!(error = format!("{error:#}"), "the projector cannot go on; it tries again");
                     thread::sleep(AFTER_ERROR);
                     self.reopen(&error);
@@ -145,10 +175,10 @@ impl Follower {
     /// One wait, everything that came meanwhile, and a flush if it is time.
     fn turn(&mut self, batches: &Receiver<Arc<Batch>>) -> Result<Turn> {
         let wait = match self.taken {
+            _ if self.behind => Duration::ZERO,
             Some(_) => self.wait.saturating_sub(self.flushed.elapsed()),
             None => LOOK,
         };
-        let mut ended = false;
         match batches.recv_timeout(wait) {
             Ok(batch) => {
                 self.take(&batch)?;
@@ -157,23 +187,28 @@ impl Follower {
                         Ok(batch) => self.take(&batch)?,
                         Err(TryRecvError::Empty) => break,
                         Err(TryRecvError::Disconnected) => {
-                            ended = true;
+                            self.ended = true;
                             break;
                         }
                     }
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => ended = true,
+            Err(RecvTimeoutError::Disconnected) => self.ended = true,
         }
-        if ended || (self.taken.is_none() && self.tables.next() < self.end.get()) {
-            self.catch_up(u64::MAX)?;
+        if self.ended {
+            self.catch_up(u64::MAX, LAST_READ_FOR)?;
+        } else if self.behind || (self.taken.is_none() && self.tables.next() < self.end.get()) {
+            self.catch_up(u64::MAX, READ_FOR)?;
         }
-        if ended || self.flushed.elapsed() >= self.wait {
+        if self.ended || self.flushed.elapsed() >= self.wait {
             self.flush()?;
         }
         self.rebuilds()?;
-        if ended {
+        if self.ended {
+            if self.behind {
+                tracing::info!(next = self.tables.next(), "the tables are behind; the next start goes on from here");
+            }
             self.tables.checkpoint()?;
             return Ok(Turn::Ended);
         }
@@ -182,7 +217,13 @@ impl Follower {
 
     fn take(&mut self, batch: &Batch) -> Result<()> {
         if batch.first > self.tables.next() {
-            self.catch_up(batch.first)?;
+            if !self.behind {
+                self.catch_up(batch.first, READ_FOR)?;
+            }
+            if batch.first > self.tables.next() {
+                // It is in the log, too.
+                return Ok(());
+            }
         }
         // What was read from the log meanwhile is not taken twice.
         let known = self.tables.next().saturating_sub(batch.first);
@@ -196,9 +237,15 @@ impl Follower {
         self.flush_if_full()
     }
 
-    /// Reads the log up to `to`, or to its end.
-    fn catch_up(&mut self, to: u64) -> Result<()> {
+    /// Reads the log up to `to`, or to its end, as long as there is time.
+    fn catch_up(&mut self, to: u64, time: Duration) -> Result<()> {
+        let began = Instant::now();
+        self.behind = false;
         while self.tables.next() < to {
+            if began.elapsed() >= time {
+                self.behind = true;
+                return Ok(());
+            }
             let Some(end) = take_from_log(&self.log, &mut self.tables)? else { return Ok(()) };
             self.taken = Some(end);
             self.flush_if_full()?;
@@ -217,10 +264,10 @@ impl Follower {
         self.tables.flush(end)?;
         let took = began.elapsed();
         self.taken = None;
-        self.visible.send_replace(end.next);
+        self.links.visible.send_replace(end.next);
         if !self.news.is_empty() {
             // Nobody listening is no error.
-            drop(self.decided.send(Arc::new(std::mem::take(&mut self.news))));
+            drop(self.links.decided.send(Arc::new(std::mem::take(&mut self.news))));
         }
         metrics::histogram!("clickback_projector_flush_seconds").record(took.as_secs_f64());
         metrics::gauge!("clickback_projector_position").set(end.next as f64);
@@ -233,7 +280,7 @@ impl Follower {
     }
 
     fn listen<'o>(&mut self, outcomes: impl Iterator<Item = &'o Outcome>) {
-        if self.decided.receiver_count() == 0 {
+        if self.links.decided.receiver_count() == 0 {
             return;
         }
         for hit in outcomes.flat_map(|outcome| &outcome.hits) {
@@ -246,27 +293,34 @@ impl Follower {
     fn reopen(&mut self, error: &anyhow::Error) {
         (self.taken, self.wait) = (None, Duration::ZERO);
         self.news.clear();
-        let opened = if generation::is_broken(error) {
-            generation::create(&self.dir, self.generation.number + 1, true)
-        } else {
-            generation::open(&self.dir, &self.log)
-        };
+        let same =
+            if generation::is_broken(error) { Ok(None) } else { generation::reopen(&self.generation, &self.log) };
+        let number = self.new_number();
+        let opened = same.and_then(|same| match same {
+            Some(tables) => Ok((self.generation.clone(), tables)),
+            None => generation::create(&self.dir, number, true),
+        });
         match opened {
             Ok((generation, tables)) => self.switch(generation, tables),
             Err(error) => tracing::error!(error = format!("{error:#}"), "the tables cannot be opened"),
         }
     }
 
+    fn new_number(&mut self) -> u32 {
+        self.number += 1;
+        self.number
+    }
+
     fn switch(&mut self, generation: Generation, tables: Tables) {
         let old = std::mem::replace(&mut self.generation, generation);
         self.tables = tables;
         if old != self.generation {
-            self.reports.live.switch(&self.generation.path);
+            self.links.reports.live.switch(&self.generation.path);
             if let Err(error) = old.delete() {
                 tracing::warn!(error = format!("{error:#}"), "old tables stay behind until the next start");
             }
         }
-        self.visible.send_replace(self.tables.position().next);
+        self.links.visible.send_replace(self.tables.position().next);
     }
 
     fn rebuilds(&mut self) -> Result<()> {
@@ -279,9 +333,9 @@ impl Follower {
                     self.answer(switched);
                 }
             }
-        } else if let Ok(done) = self.requests.try_recv() {
+        } else if let Ok(done) = self.links.requests.try_recv() {
             let (sender, built) = mpsc::channel();
-            let (dir, number, end) = (self.dir.clone(), self.generation.number + 1, Arc::clone(&self.end));
+            let (dir, number, end) = (self.dir.clone(), self.new_number(), Arc::clone(&self.end));
             thread::Builder::new().name("rebuild".to_owned()).spawn(move || {
                 // The projector has ended if nobody takes it; the file is deleted at the next start.
                 drop(sender.send(build(&dir, number, &end)));
@@ -298,11 +352,12 @@ impl Follower {
         }
     }
 
-    /// Brings new tables to where the live ones are, and makes them the live ones.
+    /// Brings new tables to where the live ones and the log are, and makes them the live ones.
     fn finish(&mut self, generation: Generation, mut tables: Tables) -> Result<()> {
         self.flush()?;
         let mut end = tables.position();
-        while tables.next() < self.tables.next() {
+        let to = self.tables.next().max(self.end.get());
+        while tables.next() < to {
             end = take_from_log(&self.log, &mut tables)?.context("the log is shorter than the tables")?;
         }
         tables.flush(end)?;
@@ -319,7 +374,7 @@ enum Turn {
 
 /// Takes the next piece of the log; gives the position after it. `None`: there is no more.
 fn take_from_log(log: &LogReader, tables: &mut Tables) -> Result<Option<Position>> {
-    let blocks = log.outcome_blocks(tables.next(), READ_BYTES)?;
+    let blocks = log.outcome_blocks(tables.next(), READ_BYTES).context(OfTheLog)?;
     let mut end = None;
     for block in blocks {
         let mut outcomes = Vec::with_capacity(block.count as usize);
@@ -352,3 +407,13 @@ fn build(dir: &Path, number: u32, end: &LogEnd) -> Result<(Generation, Tables)> 
         }
     }
 }
+
+#[cfg(test)]
+pub fn catch_up_for_tests(log: &LogReader, tables: &mut Tables) {
+    while let Some(end) = take_from_log(log, tables).unwrap() {
+        tables.flush(end).unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -220,7 +220,9 @@ impl Lines {
             return;
         }
         if !token_is_well_formed(token) {
-            self.say(format!("The token `{token}` is none of Clickback's: the answer would be 404. Copy the URL from the account."));
+            self.say(format!(
+                "The token `{token}` is none of Clickback's: the answer would be 404. Copy the URL from the account."
+            ));
         }
     }
 
@@ -352,7 +354,9 @@ mod tests {
     fn a_good_postback_is_explained() {
         let id = own_id();
         let token = id::new_token(&[7; 28]);
-        let result = checked(&format!("https://x.example/post-back/{token}?clickId={id}&firsttimedeposits=1&earning=12,5&currency=usd&tid=T1"));
+        let result = checked(&format!(
+            "https://x.example/post-back/{token}?clickId={id}&firsttimedeposits=1&earning=12,5&currency=usd&tid=T1"
+        ));
         assert_eq!((result.kind, result.would, result.reason), (Kind::Postback, Would::Accepted, None));
         assert_eq!(result.click.as_deref(), Some(id.as_str()));
         assert_eq!(result.goals, [CheckedGoal { goal: "firsttimedeposits".into(), count: 1 }]);
@@ -374,7 +378,11 @@ mod tests {
             ("clickId=abc&event=nonsense", Reason::UnknownEvent),
         ] {
             let result = checked(url);
-            assert_eq!((result.kind, result.would, result.reason), (Kind::Postback, Would::Rejected, Some(reason)), "{url}");
+            assert_eq!(
+                (result.kind, result.would, result.reason),
+                (Kind::Postback, Would::Rejected, Some(reason)),
+                "{url}"
+            );
             assert!(result.hint.is_some_and(|hint| !hint.is_empty()), "{url}");
         }
     }

@@ -4,15 +4,17 @@
 //! a 16-bit shard, 50 random bits and 16 check bits. Check bits tell our own ids from garbage and from foreign
 //! ids without a look-up. There is no `-` or `_` in it, as networks strip GUIDs and cut long values.
 
-use crc::{CRC_16_IBM_SDLC, CRC_16_XMODEM, CRC_32_ISO_HDLC, Crc};
+use crc::{CRC_16_IBM_SDLC, CRC_32_ISO_HDLC, Crc};
 use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr};
 
 use crate::Time;
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-const CLICK_CHECK: Crc<u16> = Crc::<u16>::new(&CRC_16_IBM_SDLC);
-const EVENT_CHECK: Crc<u16> = Crc::<u16>::new(&CRC_16_XMODEM);
+const CHECK: Crc<u16> = Crc::<u16>::new(&CRC_16_IBM_SDLC);
+/// Turns the check bits of one kind of id into those of the other, so that no id is ever both.
+const CLICK: u16 = 0;
+const EVENT: u16 = 0x5A5A;
 const TOKEN_CHECK: Crc<u32> = Crc::<u32>::new(&CRC_32_ISO_HDLC);
 
 const fn decode_table() -> [u8; 256] {
@@ -78,7 +80,7 @@ fn decode(text: &[u8]) -> Option<(u128, u16)> {
 }
 
 macro_rules! sortable_id {
-    ($(#[$doc:meta])* $name:ident, $crc:expr) => {
+    ($(#[$doc:meta])* $name:ident, $kind:expr) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(u128);
@@ -102,12 +104,12 @@ macro_rules! sortable_id {
                 Self(bits & PAYLOAD_MASK)
             }
             pub fn chars(self) -> [u8; ID_CHARS] {
-                encode(self.0, $crc.checksum(&self.0.to_be_bytes()))
+                encode(self.0, CHECK.checksum(&self.0.to_be_bytes()) ^ $kind)
             }
             /// Reads an id in any case; `None` unless the check bits are right.
             pub fn parse(text: &[u8]) -> Option<Self> {
                 let (payload, check) = decode(text)?;
-                ($crc.checksum(&payload.to_be_bytes()) == check).then_some(Self(payload))
+                (CHECK.checksum(&payload.to_be_bytes()) ^ $kind == check).then_some(Self(payload))
             }
         }
         impl fmt::Display for $name {
@@ -169,12 +171,12 @@ pub struct BadId;
 
 sortable_id! {
     /// Names one click. Sorts by time.
-    ClickId, CLICK_CHECK
+    ClickId, CLICK
 }
 sortable_id! {
     /// Names one event of the log; the id of a hit is the id of its event. Its check bits differ from a click
     /// id's, so a hit id that somebody pastes into a postback is never taken for a click.
-    EventId, EVENT_CHECK
+    EventId, EVENT
 }
 
 /// The shard of a click that has an alias: clicks and hits of one alias meet in one partition.

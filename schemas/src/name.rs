@@ -45,6 +45,9 @@ pub(crate) fn choose(params: &mut Params, mode: DynMode, remarks: &mut Remarks) 
     match own {
         Own::One { id, at } => {
             let param = &params.list[at];
+            if param.raw().len() != id::ID_CHARS {
+                remarks.note_trimmed(param);
+            }
             chosen.click = Some(own_text(param).map_or_else(|| id.to_string(), Cow::into_owned));
             chosen.name = Some(Name::Click(id));
         }

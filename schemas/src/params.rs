@@ -203,10 +203,6 @@ impl<'a> Param<'a> {
             _ => self.raw,
         }
     }
-
-    pub(crate) fn is_usable(&self) -> bool {
-        !matches!(self.value(), Value::Absent | Value::Macro)
-    }
 }
 
 /// The parameters of one hit, query first.
@@ -223,40 +219,54 @@ pub(crate) struct Params<'a> {
 impl<'a> Params<'a> {
     pub(crate) fn read(query: &'a str, piece: &Piece<'a>, goals: &[GoalSettings]) -> Params<'a> {
         let mut params = Params { list: Vec::with_capacity(12), ..Params::default() };
-        params.add_encoded(query, goals, 0);
-        let in_query = params.list.len();
+        params.add_encoded(query, goals, &[]);
         match piece {
             Piece::Nothing => {}
-            Piece::Form(text) => params.add_encoded(text, goals, in_query),
-            Piece::Json(text) => params.add_object(text, goals, in_query),
+            Piece::Form(text) => {
+                let said = params.said();
+                params.add_encoded(text, goals, &said);
+            }
+            Piece::Json(text) => {
+                let said = params.said();
+                params.add_object(text, goals, &said);
+            }
             Piece::Unread(why) => params.unread_body = Some(why),
         }
         params
     }
 
-    fn add_encoded(&mut self, text: &'a str, goals: &[GoalSettings], in_query: usize) {
+    /// Which of the parameters so far say something.
+    fn said(&self) -> Vec<bool> {
+        self.list.iter().map(|param| !matches!(param.value(), Value::Absent | Value::Macro)).collect()
+    }
+
+    fn add_encoded(&mut self, text: &'a str, goals: &[GoalSettings], said: &[bool]) {
         for segment in Segments::new(text, false) {
+            if self.too_many {
+                break;
+            }
             let (name, fix) = segment.name();
-            self.add(Param { fix: fix.or(segment.fix), ..Param::encoded(name, segment.value) }, goals, in_query);
+            self.add(Param { fix: fix.or(segment.fix), ..Param::encoded(name, segment.value) }, goals, said);
         }
     }
 
-    fn add_object(&mut self, text: &'a str, goals: &[GoalSettings], in_query: usize) {
+    fn add_object(&mut self, text: &'a str, goals: &[GoalSettings], said: &[bool]) {
         let read = json_body::members(text, &mut |name: Cow<'a, str>, value: &'a RawValue| {
             let name = match name {
                 Cow::Borrowed(name) => Cow::Borrowed(name.trim()),
                 Cow::Owned(name) => Cow::Owned(name.trim().to_owned()),
             };
-            self.add(Param::json(name, value.get()), goals, in_query);
+            self.add(Param::json(name, value.get()), goals, said);
         });
         if read.is_none() {
             // Half an object is not what the sender meant.
-            self.list.truncate(in_query);
+            self.list.truncate(said.len());
             self.unread_body = Some("it is not a JSON object");
         }
     }
 
-    fn add(&mut self, mut param: Param<'a>, goals: &[GoalSettings], in_query: usize) {
+    /// `said` tells of the parameters of the query whether they say something: then they win over the body.
+    fn add(&mut self, mut param: Param<'a>, goals: &[GoalSettings], said: &[bool]) {
         if self.list.len() == bounds::PARAMETERS {
             self.too_many = true;
             return;
@@ -265,11 +275,8 @@ impl<'a> Params<'a> {
         if param.role == Role::Currency && param.name.len() < "currency".len() {
             param.fix = Some(Fix::HtmlMangled);
         }
-        // The query wins over the body, unless it has nothing to say there.
-        let shadowed = self.list[..in_query.min(self.list.len())]
-            .iter()
-            .any(|q| q.name.eq_ignore_ascii_case(&param.name) && q.is_usable());
-        if shadowed {
+        let mut query = self.list.iter().zip(said);
+        if query.any(|(q, said)| *said && q.name.eq_ignore_ascii_case(&param.name)) {
             param.role = Role::Other;
             param.raw = "";
             param.form = Form::Encoded;

@@ -95,7 +95,7 @@ impl<'a> Iterator for Segments<'a> {
 
     fn next(&mut self) -> Option<Segment<'a>> {
         let (part, entity, fix) = match self.pending.take() {
-            Some((part, entity, fix)) => (Part::read(part), entity, Some(fix)),
+            Some((part, entity, fix)) => (Part::whole(part), entity, Some(fix)),
             None => loop {
                 if self.rest.is_empty() {
                     return None;
@@ -127,6 +127,12 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
+    /// Of a text without `&`. Reads no further than it must: a long value may hide thousands of parameters.
+    fn whole(text: &'a str) -> Part<'a> {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        Part { name, value, end: text.len(), has_another_equals: value.contains('=') }
+    }
+
     fn read(text: &'a str) -> Part<'a> {
         let mut equals = None;
         let mut has_another_equals = false;

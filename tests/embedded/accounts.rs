@@ -116,7 +116,7 @@ fn regex_free_fill(url: &str) -> String {
 #[tokio::test]
 async fn a_program_with_one_global_url_and_one_without_postbacks() {
     let server = Server::start();
-    let single = json!({ "id": "one-url", "name": "One URL", "click_param": "v", "placeholders": { "click_id": "{v}", "status": "{st}" }, "statuses": { "1": "approved" } });
+    let single = json!({ "id": "one-url", "name": "One URL", "click_param": "v", "single_url": true, "placeholders": { "click_id": "{v}", "status": "{st}" }, "statuses": { "1": "approved" } });
     server.post("/v1/programs", &single).await;
     let account = server.create_account(json!({ "program": "one-url" })).await;
     let urls = server.get(&format!("/v1/accounts/{}/postback-urls", account.id)).await;

@@ -30,7 +30,7 @@ async fn imported_clicks_are_matched_by_their_foreign_id_and_importing_again_cha
     assert_eq!(found["items"].as_array().unwrap().len(), 1, "{found}");
 
     let row = server.decided(&account, "clickId=Voluum-9a&signups=1").await;
-    assert_eq!((&row["outcome"], &row["click"]["id"]), (&json!("converted"), &found["items"][0]["id"]), "{row}");
+    assert_eq!((&row["outcome"], &row["click"]), (&json!("converted"), &found["items"][0]["id"]), "{row}");
     let report = server.conversions_report("from=2026-11-20&to=2026-11-20").await;
     assert_eq!(report["totals"]["clicks"], 1, "at the click's own time: {report}");
     assert_eq!(report["totals"]["goals"], json!({ "signups": 1 }));

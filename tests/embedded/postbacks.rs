@@ -64,9 +64,9 @@ async fn reasons_that_ingest_gives() {
 async fn our_own_id_is_found_in_any_parameter() {
     let stage = Stage::set(json!({})).await;
     for name in ["clickId", "dyn", "subid", "cnv_id", "aff_sub", "whatever"] {
-        let row = stage.decided(&format!("{name}=ID&event=deposit&tid={name}")).await;
+        let row = stage.decided(&format!("{name}=ID&event=deposit&tid=t-{name}")).await;
         assert_eq!(
-            (&row["outcome"], &row["click"]["id"]),
+            (&row["outcome"], &row["click"]),
             (&json!("converted"), &json!(stage.click.id)),
             "{name}: {row}"
         );

@@ -107,7 +107,7 @@ async fn every_record_fits_its_published_schema_and_the_chain_holds() {
         }
         assert_eq!(block.chain, chain.as_str());
     }
-    for kind in ["click", "hit", "adjust", "reprocess", "rules"] {
+    for kind in ["click", "hit", "adjust", "reprocess"] {
         assert!(kinds.contains_key(kind), "{kinds:?}");
     }
 }

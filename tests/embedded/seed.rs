@@ -28,7 +28,7 @@ async fn an_income_access_account_from_link_to_report() {
     let postbacks = server.postbacks_report("").await;
     let rows = postbacks["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 2);
-    assert!(rows.iter().all(|r| r["outcome"] == "converted" && r["click"]["id"] == click.id), "{rows:#?}");
+    assert!(rows.iter().all(|r| r["outcome"] == "converted" && r["click"] == click.id), "{rows:#?}");
     assert_eq!(rows[0]["goals"][0]["earning"], "50.00");
 
     let before = server.conversions_report("group_by=link").await;

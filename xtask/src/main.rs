@@ -21,8 +21,9 @@ cargo xtask TASK
   test [--long] [ARGS…]   build everything and run all tests, of the crates and of the whole system; --long kills the
                           process more often and tries more inputs; ARGS go to `cargo test`
   readme [FILE]           run the walk-through of README.md as it is written, and compare what it prints
-  schemas [--anew]        write schemas/json-schema from the types; a change that breaks readers is refused, unless
-                          --anew says that nothing was published yet
+  schemas [--anew]        write schemas/json-schema from the types, and readings and outcomes of schemas/examples from
+                          the code; a change that breaks readers is refused, unless --anew says that nothing was
+                          published yet
   deps                    licences and sources of all dependencies against deny.toml
   bench [ARGS…]           measure, and write docs/benchmarks.md; `cargo xtask bench --help` tells more
   ci                      everything that .ci/run does after fmt and clippy
@@ -110,7 +111,14 @@ fn schemas(args: &[OsString]) -> Result<()> {
     let mode = if args.iter().any(|a| a == "--anew") { "anew" } else { "additive" };
     let mut test = cargo();
     test.args(["test", "--quiet", "--package", "schemas", "--test", "contract", "published_schemas"]);
-    succeed(test.env("UPDATE_SCHEMAS", mode))
+    succeed(test.env("UPDATE_SCHEMAS", mode))?;
+    // Hits first, as outcomes follow from their readings. The second fails where the pinned bytes have changed.
+    for part in ["hits_of", "outcomes_of"] {
+        let mut test = cargo();
+        test.args(["test", "--quiet", "--package", "system-tests", "--test", "golden", part]);
+        succeed(test.env("UPDATE_EXAMPLES", "1"))?;
+    }
+    Ok(())
 }
 
 fn bench(args: Vec<OsString>) -> Result<()> {

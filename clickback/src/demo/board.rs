@@ -118,6 +118,15 @@ impl Outcomes {
     }
 }
 
+/// How the board shows itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Face {
+    /// A table in place, for a terminal.
+    Table,
+    Line,
+    Json,
+}
+
 pub struct Board<'a> {
     client: &'a Client,
     tally: &'a Tally,
@@ -127,15 +136,20 @@ pub struct Board<'a> {
     report: Report,
     /// How long the last look waited for everything acknowledged to be in the reports.
     behind: Duration,
-    live: bool,
+    face: Face,
     lines: usize,
     last: (Instant, u64),
     rate: f64,
 }
 
 impl<'a> Board<'a> {
-    pub fn new(client: &'a Client, tally: &'a Tally, since: Time) -> Board<'a> {
+    pub fn new(client: &'a Client, tally: &'a Tally, since: Time, json: bool) -> Board<'a> {
         let now = Instant::now();
+        let face = match (json, std::io::stdout().is_terminal()) {
+            (true, _) => Face::Json,
+            (false, true) => Face::Table,
+            (false, false) => Face::Line,
+        };
         Board {
             client,
             tally,
@@ -144,7 +158,7 @@ impl<'a> Board<'a> {
             outcomes: Outcomes::default(),
             report: Report::default(),
             behind: Duration::ZERO,
-            live: std::io::stdout().is_terminal(),
+            face,
             lines: 0,
             last: (now, 0),
             rate: 0.0,
@@ -153,7 +167,7 @@ impl<'a> Board<'a> {
 
     /// A table in place changes every second; lines in a file or a pipe come every five.
     pub fn pace(&self) -> Duration {
-        Duration::from_secs(if self.live { 1 } else { 5 })
+        Duration::from_secs(if self.face == Face::Table { 1 } else { 5 })
     }
 
     /// Asks the API, then shows what it said.
@@ -162,12 +176,16 @@ impl<'a> Board<'a> {
         let from = format!("from={}", self.since);
         let path = format!("/v1/reports/conversions?{from}&group_by=account,program&limit=1000&after=latest&wait=5s");
         self.report = self.client.get(&path).await?;
+        self.report.rows.sort_by(|a, b| b.clicks.cmp(&a.clicks).then_with(|| a.account_name.cmp(&b.account_name)));
         self.behind = asked.elapsed();
         self.read_new_hits(&from).await?;
         self.read_waiting_hits(&from).await?;
         self.measure_rate();
-        let text = if self.live { self.table() } else { self.line() };
-        self.print(&text)
+        match self.face {
+            Face::Table => self.print(&self.table()),
+            Face::Line => out::say(&self.line()),
+            Face::Json => out::say_json(&self.object()),
+        }
     }
 
     async fn read_new_hits(&mut self, from: &str) -> anyhow::Result<()> {
@@ -210,10 +228,12 @@ impl<'a> Board<'a> {
     }
 
     fn print(&mut self, text: &str) -> anyhow::Result<()> {
-        // Back to the first line of the last table, and everything below it away.
-        let back = if self.lines > 0 { format!("\x1b[{}A\x1b[J", self.lines) } else { String::new() };
-        self.lines = if self.live { text.lines().count() } else { 0 };
-        out::say(&format!("{back}{}", text.trim_end_matches('\n')))
+        let text = text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
+        // Back to the first line of the last table, and everything below it away; long lines are cut at the edge and
+        // not wrapped, so that a line is a line.
+        let back = if self.lines > 0 { format!("\x1b[{}A", self.lines) } else { String::new() };
+        self.lines = text.lines().count();
+        out::say(&format!("{back}\x1b[J\x1b[?7l{text}\x1b[?7h"))
     }
 
     fn clock(&self) -> String {
@@ -234,6 +254,18 @@ impl<'a> Board<'a> {
         }
         self.failures(&mut text);
         text
+    }
+
+    fn object(&self) -> serde_json::Value {
+        serde_json::json!({
+            "seconds": self.begun.elapsed().as_secs(),
+            "rate": self.rate.round(),
+            "clicks": self.tally.clicks.load(Relaxed),
+            "postbacks": self.tally.postbacks.load(Relaxed),
+            "outcomes": self.outcomes.counts,
+            "reasons": self.outcomes.reasons,
+            "failures": self.tally.failures.load(Relaxed),
+        })
     }
 
     fn failures(&self, text: &mut String) {
@@ -285,8 +317,8 @@ impl<'a> Board<'a> {
     fn account_rows(&self, text: &mut String) {
         writeln!(
             text,
-            "{:<18}{:<15}{:>7}{:>9}{:>11}{:>10}{:>8}  {}",
-            "account", "program", "clicks", "sign-ups", "first dep.", "deposits", "rate", "earned (approved)"
+            "{:<18}{:<15}{:>7}{:>9}{:>11}{:>10}{:>8}  earned (approved)",
+            "account", "program", "clicks", "sign-ups", "first dep.", "deposits", "rate"
         )
         .ok();
         for row in &self.report.rows {

@@ -35,7 +35,7 @@ use crate::{
 
 const TENANT: &str = "demo";
 /// Every start replaces the key of the one before, so that keys do not pile up.
-const KEY_ID: &str = "keydemo";
+const KEY_ID: &str = "demo";
 const OLD_CLICKS: u64 = 60;
 
 pub async fn run(common: &Common, args: DemoArgs) -> anyhow::Result<Threads> {
@@ -62,7 +62,7 @@ async fn play(common: &Common, args: &DemoArgs, process: &Process, stop: Cancell
     let tally = Arc::new(Tally::default());
     let traffic = Traffic::new(client.clone(), tally.clone(), Teller::new(accounts, old, dice));
     let playing = tokio::spawn(traffic.play(args.rate, stop.clone()));
-    let mut board = Board::new(&client, &tally, since);
+    let mut board = Board::new(&client, &tally, since, common.log_format == LogFormat::Json);
     let shown = tokio::select! {
         shown = watch(&mut board) => shown,
         ended = ended(args.seconds) => ended,
@@ -70,7 +70,11 @@ async fn play(common: &Common, args: &DemoArgs, process: &Process, stop: Cancell
     stop.cancel();
     playing.await?;
     shown?;
-    board.show().await
+    board.show().await?;
+    if common.log_format == LogFormat::Text {
+        out::say(&format!("\nThe demo ends. Its folder {} stays; delete it to begin anew.", args.data.display()))?;
+    }
+    Ok(())
 }
 
 async fn watch(board: &mut Board<'_>) -> anyhow::Result<()> {

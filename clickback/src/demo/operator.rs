@@ -110,15 +110,12 @@ mod tests {
     fn account(statuses: Value, urls: &[(Option<&str>, &str)], placeholders: Value) -> Account {
         Account {
             id: "a".into(),
-            name: "A".into(),
             currency: "EUR".into(),
             program: Program {
-                id: "p".into(),
                 click_param: "c".into(),
                 placeholders: serde_json::from_value(placeholders).unwrap(),
                 statuses: serde_json::from_value(statuses).unwrap(),
             },
-            postback_base: "http://h/post-back/T".into(),
             urls: urls.iter().map(|(g, u)| PostbackUrl { goal: g.map(str::to_owned), url: (*u).into() }).collect(),
             links: vec![],
         }

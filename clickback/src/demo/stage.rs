@@ -86,7 +86,6 @@ struct List {
 
 #[derive(Deserialize, Clone, Debug)]
 pub struct Program {
-    pub id: String,
     #[serde(default)]
     pub click_param: String,
     #[serde(default)]
@@ -112,10 +111,8 @@ struct PostbackUrls {
 #[derive(Clone, Debug)]
 pub struct Account {
     pub id: String,
-    pub name: String,
     pub currency: String,
     pub program: Program,
-    pub postback_base: String,
     pub urls: Vec<PostbackUrl>,
     pub links: Vec<String>,
 }
@@ -144,8 +141,7 @@ fn request(plan: &Plan) -> Value {
 }
 
 async fn complete(client: &Client, plan: &Plan, account: &Value) -> anyhow::Result<Account> {
-    let text = |key: &str| account[key].as_str().unwrap_or_default().to_owned();
-    let id = text("id");
+    let id = account["id"].as_str().unwrap_or_default().to_owned();
     let present: List = client.get(&format!("/v1/accounts/{id}/links?limit=1000")).await?;
     let mut links = Vec::new();
     for (name, destination) in plan.links {
@@ -162,15 +158,7 @@ async fn complete(client: &Client, plan: &Plan, account: &Value) -> anyhow::Resu
     let program: Program = client.get(&format!("/v1/programs/{}", plan.program)).await?;
     let urls: PostbackUrls = client.get(&format!("/v1/accounts/{id}/postback-urls")).await?;
     anyhow::ensure!(urls.supported && !urls.urls.is_empty(), "{} has no postback URLs to play with", plan.program);
-    Ok(Account {
-        id,
-        name: plan.name.to_owned(),
-        currency: plan.currency.to_owned(),
-        program,
-        postback_base: text("postback_base"),
-        urls: urls.urls,
-        links,
-    })
+    Ok(Account { id, currency: plan.currency.to_owned(), program, urls: urls.urls, links })
 }
 
 #[cfg(test)]

@@ -72,7 +72,7 @@ impl Teller {
 
     /// The visitor arrived at the operator's page with this click id.
     pub fn landed(&mut self, account: usize, click: String) -> Vec<Later> {
-        if !self.dice.percent(45) {
+        if !self.dice.percent(30) {
             return Vec::new();
         }
         let mut steps = Vec::new();
@@ -96,7 +96,7 @@ impl Teller {
     fn deposit(&mut self, steps: &mut Vec<Later>, account: usize, at: &mut Duration, deed: &Deed) {
         let deed = Deed { amount: self.amount(), tid: self.tid(), ..deed.clone() };
         let states = self.accounts[account].program.placeholders.contains_key("status");
-        if !states || self.dice.percent(50) {
+        if !states || self.dice.percent(30) {
             return self.tell(steps, account, at, deed);
         }
         self.tell(steps, account, at, Deed { state: "pending", ..deed.clone() });
@@ -209,15 +209,12 @@ mod tests {
         let placeholders = [("click_id", "{c}"), ("amount", "{a}"), ("tid", "{t}")];
         let account = Account {
             id: "a".into(),
-            name: "A".into(),
             currency: "EUR".into(),
             program: Program {
-                id: "p".into(),
                 click_param: "c".into(),
                 placeholders: placeholders.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
                 statuses: Default::default(),
             },
-            postback_base: String::new(),
             urls: ["signups", "firsttimedeposits", "deposits"].map(url).to_vec(),
             links: vec!["http://h/c/L".into()],
         };

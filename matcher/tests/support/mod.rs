@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod play;
+
 use matcher::{Cause, State, apply, decide};
 use proptest::prelude::*;
 use schemas::{

@@ -33,6 +33,14 @@ impl Block {
         })
     }
 
+    /// One of its events.
+    pub fn event(&self, src: u64) -> Result<Event> {
+        let at = src.checked_sub(self.first).and_then(|at| usize::try_from(at).ok());
+        let line = at.and_then(|at| self.event_lines().nth(at));
+        let line = line.with_context(|| format!("event {src} is not in the block from {}", self.first))??;
+        serde_json::from_slice(line).with_context(|| format!("event {src} of the log"))
+    }
+
     pub(super) fn event_lines(&self) -> impl Iterator<Item = Result<&[u8]>> {
         self.lines(&self.events, "events").map(|line| line.map(|(_, line)| line))
     }

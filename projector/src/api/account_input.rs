@@ -188,8 +188,7 @@ impl AccountInput {
         account.max_count = max_count.unwrap_or_default() as u32;
         account.statuses = read_statuses(self.statuses.unwrap_or_default(), &known, errors);
         account.default_goal = self.default_goal.and_then(|g| read_goal(&g, "/default_goal", &known, errors));
-        account.click_param =
-            self.click_param.and_then(|p| errors.take("/click_param", fields::parameter_name(&p)));
+        account.click_param = self.click_param.and_then(|p| errors.take("/click_param", fields::parameter_name(&p)));
         account.dyn_mode = self.dyn_mode.unwrap_or_default();
         account.allow = read_list(self.allow.unwrap_or_default(), "/allow", RANGES, fields::cidr, errors);
         account.hmac = self.hmac.and_then(|hmac| read_hmac(hmac, account.hmac.as_ref(), sealer, errors));
@@ -275,7 +274,7 @@ fn read_goals(given: Vec<GoalInput>, errors: &mut Errors) -> Vec<AccountGoal> {
     let mut names = BTreeSet::new();
     for (at, goal) in given.iter().enumerate() {
         let Some(name) = errors.take(&format!("/goals/{at}/name"), fields::goal_name(&goal.name)) else { continue };
-        if check::is_read(&name) {
+        if check::is_read(&name) || goal::COUNT_ALIASES.iter().any(|(alias, _)| *alias == name) {
             let detail = format!("`{name}` is a parameter of postbacks with another meaning: choose another name");
             errors.add(format!("/goals/{at}/name"), "reserved_name", detail);
         }
@@ -334,7 +333,11 @@ fn read_statuses(
             meaning.goal = read_goal(&goal, &format!("{pointer}/goal"), known, errors);
         }
         if map.insert(folded, meaning).is_some() {
-            errors.add(pointer, "repeated_name", format!("`{word}` stands here twice; words are compared in lower case"));
+            errors.add(
+                pointer,
+                "repeated_name",
+                format!("`{word}` stands here twice; words are compared in lower case"),
+            );
         }
     }
     map

@@ -56,7 +56,9 @@ pub async fn check(
         let token = rest.split(['?', '/', '#']).next().unwrap_or_default();
         let owner = view.by_token(token, clock::now());
         if owner.is_none_or(|owner| owner.tenant != entry.tenant || owner.record.id != entry.record.id) {
-            result.findings.push("The token in this URL is not this account's: copy the URL from the account.".to_owned());
+            result
+                .findings
+                .push("The token in this URL is not this account's: copy the URL from the account.".to_owned());
         }
     }
     Ok(Json(result))

@@ -4,12 +4,7 @@
 //! matcher keeps the first click of an account and foreign id, so an import may be sent again.
 
 use pipeline::{Draft, View};
-use schemas::{
-    ClickId, EventBody, EventId, Time, bounds, check,
-    event::Click,
-    id::alias_shard,
-    macros, name,
-};
+use schemas::{ClickId, EventBody, EventId, Time, bounds, check, event::Click, id::alias_shard, macros, name};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -82,7 +77,13 @@ pub fn draft(view: &View, tenant: &str, now: Time, input: &ClickInput) -> Result
         None
     };
     let dyn_ = kept("dyn", &input.dyn_);
-    let subs = [("sub1", &input.sub1), ("sub2", &input.sub2), ("sub3", &input.sub3), ("sub4", &input.sub4), ("sub5", &input.sub5)];
+    let subs = [
+        ("sub1", &input.sub1),
+        ("sub2", &input.sub2),
+        ("sub3", &input.sub3),
+        ("sub4", &input.sub4),
+        ("sub5", &input.sub5),
+    ];
     let [sub1, sub2, sub3, sub4, sub5] = subs.map(|(name, value)| kept(name, value));
     let settings = &entry.settings;
     let click = Click {

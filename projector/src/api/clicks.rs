@@ -48,7 +48,11 @@ pub async fn import(
     Body(input): Body<ClicksInput>,
 ) -> Result<Json<Imported>, Problem> {
     let Some(clicks) = input.clicks else {
-        return Err(Problem::field("/clicks", "missing_field", "a list of clicks is needed: {\"clicks\":[{\"account\",\"id\"}]}"));
+        return Err(Problem::field(
+            "/clicks",
+            "missing_field",
+            "a list of clicks is needed: {\"clicks\":[{\"account\",\"id\"}]}",
+        ));
     };
     if clicks.len() > bounds::CLICKS_PER_IMPORT {
         let detail = format!("{} clicks at most in one call; these are {}", bounds::CLICKS_PER_IMPORT, clicks.len());
@@ -98,7 +102,11 @@ pub async fn list(
     Query(query): Query<ClicksQuery>,
 ) -> Result<Json<Page<ClickRow>>, Problem> {
     let Some(account) = fields::given(query.account.as_deref()) else {
-        return Err(Problem::field("?account", "missing_parameter", "the account is needed: ids from elsewhere are its own"));
+        return Err(Problem::field(
+            "?account",
+            "missing_parameter",
+            "the account is needed: ids from elsewhere are its own",
+        ));
     };
     accounts::find(&api.catalog.view(), &caller.tenant, account)?;
     let by = match (fields::given(query.id.as_deref()), fields::given(query.dyn_.as_deref())) {
@@ -141,7 +149,8 @@ pub async fn journey(
     Query(query): Query<WaitQuery>,
 ) -> Result<Json<Journey>, Problem> {
     let not_found = || {
-        let detail = format!("There is no click `{id}`. An id from elsewhere is found with GET /v1/clicks?account=…&id=….");
+        let detail =
+            format!("There is no click `{id}`. An id from elsewhere is found with GET /v1/clicks?account=…&id=….");
         Problem::new(axum::http::StatusCode::NOT_FOUND, "not_found", detail)
     };
     let click = ClickId::parse(id.as_bytes()).ok_or_else(not_found)?;

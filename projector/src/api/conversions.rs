@@ -1,13 +1,9 @@
 //! `/v1/conversions`: single conversions with every change, and corrections by hand.
 
 use axum::{Json, extract::State, http::StatusCode};
-use pipeline::{Draft, Receipt, clock};
+use pipeline::{Draft, Receipt, View, clock};
 use schemas::{
-    Amount, ClickId, EventBody, EventId, event,
-    event::Name,
-    id::alias_shard,
-    name,
-    status::State as Standing,
+    Amount, ClickId, EventBody, EventId, event, event::Name, id::alias_shard, name, status::State as Standing,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -23,7 +19,7 @@ use super::{
     wait,
     writes::random_u64,
 };
-use crate::report::{ConversionQuery, ConversionRow, Page};
+use crate::report::{ConversionQuery, ConversionRow, Filter, Page};
 
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
@@ -33,7 +29,7 @@ pub struct ConversionsQuery {
     from: Option<String>,
     /// An instant (exclusive), or a date (included).
     to: Option<String>,
-    /// IANA name; default UTC.
+    /// IANA name. Default: the account's, if one is filtered, else UTC.
     tz: Option<String>,
     /// What `from` and `to` are about: `click` (default) or `conversion`.
     basis: Option<String>,
@@ -61,17 +57,22 @@ pub struct ConversionsQuery {
 }
 
 impl ConversionsQuery {
-    fn read(&self, tenant: String) -> Result<ConversionQuery, Problem> {
+    fn read(&self, view: &View, tenant: String) -> Result<ConversionQuery, Problem> {
+        let accounts = range::accounts(view, &tenant, &self.account);
+        let tz = range::zone(view, &tenant, range::tz(self.tz.as_deref())?, &accounts);
+        let goals: Vec<String> = self.goal.iter().map(|goal| goal.trim().to_ascii_lowercase()).collect();
+        let goal = range::filter(&goals);
         let updated_after = fields::given(self.updated_after.as_deref()).map(fields::time).transpose();
         Ok(ConversionQuery {
             tenant,
             now: clock::now(),
             from: moment(self.from.as_deref(), "?from")?,
             to: moment(self.to.as_deref(), "?to")?,
-            tz: range::tz(self.tz.as_deref())?,
+            tz: Some(tz),
             basis: basis(self.basis.as_deref())?,
-            accounts: self.account.clone(),
-            goals: self.goal.iter().map(|goal| goal.trim().to_ascii_lowercase()).collect(),
+            accounts,
+            goals: Vec::new(),
+            goal: if goals.iter().all(String::is_empty) { Filter::default() } else { goal },
             states: range::states(&self.state)?,
             tid: fields::given(self.tid.as_deref()).map(str::to_owned),
             player: fields::given(self.player.as_deref()).map(str::to_owned),
@@ -91,7 +92,7 @@ pub async fn list(
     Query(query): Query<ConversionsQuery>,
 ) -> Result<Json<Page<ConversionRow>>, Problem> {
     range::json_only(query.format.as_deref())?;
-    let rows = query.read(caller.tenant)?;
+    let rows = query.read(&api.catalog.view(), caller.tenant)?;
     wait::until_visible(&api, &query.after, query.wait.as_deref()).await?;
     Ok(Json(ask(&api, move |inner| inner.reports.conversions(&rows)).await?))
 }
@@ -148,10 +149,14 @@ pub async fn adjust(
 ) -> Result<(StatusCode, Json<Adjusted>), Problem> {
     let change = input.read()?;
     let row = find(&api, &caller.tenant, &id).await?;
+    if row.withdrawn {
+        let detail = "Other settings made this conversion void: it counts for nothing and cannot be corrected.";
+        return Err(Problem::conflict("withdrawn", detail));
+    }
+    let (version, wanted) = (row.version, change.clone());
     let (on, shard) = on(&caller.tenant, &row);
     let now = clock::now();
-    let adjust =
-        event::Adjust { account: row.account, conversion: row.id, on, by: caller.key.clone(), ..change };
+    let adjust = event::Adjust { account: row.account, conversion: row.id, on, by: caller.key.clone(), ..change };
     let draft = Draft {
         id: EventId::new(now, shard, random_u64()),
         tenant: caller.tenant.clone(),
@@ -162,8 +167,18 @@ pub async fn adjust(
     let receipt: Receipt = api.appender.append(draft).await?;
     let seen = wait::until_visible(&api, &[receipt.to_string()], None).await.is_ok();
     let conversion = if seen { Some(find(&api, &caller.tenant, &id).await?) } else { None };
+    if conversion.as_ref().is_some_and(|now| now.version == version && !stands(&wanted, now)) {
+        let detail = "The click of this conversion is too old: its state is no longer kept, so nothing was changed.";
+        return Err(Problem::conflict("not_adjusted", detail));
+    }
     let status = if seen { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(Adjusted { receipt: receipt.to_string(), conversion })))
+}
+
+fn stands(wanted: &event::Adjust, row: &ConversionRow) -> bool {
+    wanted.state.is_none_or(|state| state == row.state)
+        && wanted.earning.is_none_or(|earning| Some(earning) == row.earning)
+        && wanted.value.is_none_or(|value| Some(value) == row.value)
 }
 
 /// The click or label that a conversion stands on, and the shard where it is decided.
@@ -186,7 +201,11 @@ impl AdjustInput {
         let value = self.value.and_then(|text| errors.take("/value", amount(&text)));
         let reason = self.reason.unwrap_or_default().trim().to_owned();
         if reason.is_empty() || reason.len() > 1_000 || reason.chars().any(char::is_control) {
-            errors.add("/reason", "missing_field", "say why, in one line of at most 1,000 bytes: it is shown with the change");
+            errors.add(
+                "/reason",
+                "missing_field",
+                "say why, in one line of at most 1,000 bytes: it is shown with the change",
+            );
         }
         if errors.0.is_empty() && self.state.is_none() && earning.is_none() && value.is_none() {
             errors.add("", "missing_field", "`state`, `earning` or `value` is needed");

@@ -5,14 +5,16 @@ use utoipa::{
     Modify, OpenApi, PartialSchema, ToSchema,
     openapi::{
         AllOfBuilder, ObjectBuilder, Ref, RefOr, Schema,
+        path::{Operation, ParameterBuilder, ParameterIn},
+        schema::{AdditionalProperties, SchemaType, Type},
         security::{Http, HttpAuthScheme, SecurityScheme},
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    ApiState, accounts, auth, check, clicks, conversions, health, hits, idempotency, keys, links, postback_urls,
-    programs, reports, reprocess,
+    ApiState, accounts, check, clicks, conversions, health, hits, keys, links, postback_urls, programs, reports,
+    reprocess,
 };
 use crate::report::{Measures, ReportRow};
 
@@ -47,7 +49,7 @@ impl PartialSchema for ReportRow {
                 "The group keys: a text or null; accounts, programs and links also with `account_name` … \
                  `other`: all values beyond the first 10,000 of a day; `at_least`: some of this value may be in there.",
             ))
-            .additional_properties(Some(Schema::default()));
+            .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)));
         RefOr::T(AllOfBuilder::new().item(keys).item(Ref::from_schema_name(Measures::name())).into())
     }
 }
@@ -59,7 +61,38 @@ impl ToSchema for ReportRow {
     }
 }
 
-pub fn routes(api: &ApiState) -> OpenApiRouter<ApiState> {
+/// What all operations have in common: a name of their own, and on POST the header that makes it safe to repeat.
+pub fn finish(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+    for (path, item) in &mut document.paths.paths {
+        let name = path.trim_start_matches('/').replace(['{', '}'], "").replace(['/', '-', '.'], "_");
+        let methods = [
+            ("get", &mut item.get),
+            ("post", &mut item.post),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
+        ];
+        for (method, operation) in methods {
+            let Some(operation) = operation else { continue };
+            operation.operation_id = Some(format!("{method}_{name}"));
+            if method == "post" && path != "/v1/check" {
+                add_idempotency_key(operation);
+            }
+        }
+    }
+    document
+}
+
+fn add_idempotency_key(operation: &mut Operation) {
+    let text = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).max_length(Some(255));
+    let header = ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .description(Some("Kept 24 h: the same call again gives the same answer, and does nothing."))
+        .schema(Some(text));
+    operation.parameters.get_or_insert_default().push(header.build());
+}
+
+pub fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(accounts::create, accounts::list))
         .routes(routes!(accounts::get, accounts::patch))
@@ -82,6 +115,4 @@ pub fn routes(api: &ApiState) -> OpenApiRouter<ApiState> {
         .routes(routes!(keys::create, keys::list))
         .routes(routes!(keys::revoke))
         .routes(routes!(check::check))
-        .route_layer(axum::middleware::from_fn_with_state(api.clone(), idempotency::layer))
-        .route_layer(axum::middleware::from_fn_with_state(api.clone(), auth::authenticate))
 }

@@ -76,7 +76,8 @@ pub fn parameter_name(text: &str) -> Result<String, Wrong> {
     let text = text.trim();
     let plain = |b: u8| b.is_ascii_graphic() && !b"&=#?%+/\\\"'<>".contains(&b);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
-        let detail = format!("`{text}`: a parameter name has 1 to 64 visible ASCII characters without & = # ? % + / and quotes");
+        let detail =
+            format!("`{text}`: a parameter name has 1 to 64 visible ASCII characters without & = # ? % + / and quotes");
         return Err(Wrong("invalid_parameter_name", detail));
     }
     Ok(text.to_owned())
@@ -105,8 +106,9 @@ pub fn time(text: &str) -> Result<Time, Wrong> {
 pub fn cidr(text: &str) -> Result<String, Wrong> {
     let text = text.trim();
     let net = text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from));
-    net.map(|net| net.trunc().to_string())
-        .map_err(|_| Wrong("invalid_cidr", format!("`{text}` is not an address range such as 203.0.113.0/24 or 2001:db8::/48")))
+    net.map(|net| net.trunc().to_string()).map_err(|_| {
+        Wrong("invalid_cidr", format!("`{text}` is not an address range such as 203.0.113.0/24 or 2001:db8::/48"))
+    })
 }
 
 pub fn within(number: u64, least: u64, most: u64) -> Result<u64, Wrong> {
@@ -193,7 +195,9 @@ mod tests {
 
     #[test]
     fn durations_are_a_number_and_a_unit() {
-        for (text, ms) in [("10m", 600_000), ("7d", 604_800_000), ("2s", 2_000), ("1h", 3_600_000), ("250ms", 250), ("0", 0)] {
+        for (text, ms) in
+            [("10m", 600_000), ("7d", 604_800_000), ("2s", 2_000), ("1h", 3_600_000), ("250ms", 250), ("0", 0)]
+        {
             assert_eq!(duration(text), Ok(ms), "{text}");
         }
         for bad in ["", "10", "m", "-1d", "1.5h", "7 days", "99999999999999999999d", "9223372036854775807d"] {

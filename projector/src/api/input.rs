@@ -299,7 +299,10 @@ mod tests {
     }
 
     fn errors(value: Value) -> Vec<(String, &'static str)> {
-        read::<Outer>(value, Place::Body).unwrap_err().into_iter().map(|e| (e.pointer, e.code)).collect()
+        let mut errors: Vec<_> =
+            read::<Outer>(value, Place::Body).unwrap_err().into_iter().map(|e| (e.pointer, e.code)).collect();
+        errors.sort();
+        errors
     }
 
     #[test]
@@ -308,7 +311,11 @@ mod tests {
         assert_eq!((outer.name.as_deref(), outer.lookback_days, outer.goals[0].name.as_str()), (Some("a"), None, "g"));
         assert_eq!(
             errors(json!({"name": 5, "lookback_day": 3, "goals": [{"name": "x"}, {"nam": "y"}]})),
-            [("/name".to_owned(), "wrong_type"), ("/lookback_day".to_owned(), "unknown_field"), ("/goals/1/nam".to_owned(), "unknown_field")]
+            [
+                ("/goals/1/nam".to_owned(), "unknown_field"),
+                ("/lookback_day".to_owned(), "unknown_field"),
+                ("/name".to_owned(), "wrong_type")
+            ]
         );
         assert_eq!(errors(json!({"goals": [{}]})), [("/goals/0/name".to_owned(), "missing_field")]);
         assert_eq!(errors(json!([1])), [(String::new(), "wrong_type")]);
@@ -325,7 +332,11 @@ mod tests {
     #[test]
     fn patches_follow_rfc_7396() {
         for (target, patch, result) in [
-            (json!({"a": "b", "c": {"d": 1, "e": 2}}), json!({"a": null, "c": {"d": 3, "e": null}}), json!({"c": {"d": 3}})),
+            (
+                json!({"a": "b", "c": {"d": 1, "e": 2}}),
+                json!({"a": null, "c": {"d": 3, "e": null}}),
+                json!({"c": {"d": 3}}),
+            ),
             (json!({"a": [1, 2]}), json!({"a": [3]}), json!({"a": [3]})),
             (json!({"a": 1}), json!({"a": {"b": null}}), json!({"a": {}})),
         ] {

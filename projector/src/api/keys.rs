@@ -1,10 +1,6 @@
 //! `/v1/keys`: API keys of the caller's tenant. A key is shown once; only its hash is kept.
 
-use axum::{
-    Json,
-    extract::State,
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use pipeline::clock;
 use schemas::{
     Time,

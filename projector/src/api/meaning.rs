@@ -65,7 +65,11 @@ pub fn read(value: Value, pointer: &str, errors: &mut Errors) -> Option<Meaning>
         },
         Value::Object(map) => read_object(map, pointer, errors),
         _ => {
-            errors.add(pointer, "wrong_type", "a state such as \"approved\", \"ignore\", or {\"state\",\"goal\"} is needed");
+            errors.add(
+                pointer,
+                "wrong_type",
+                "a state such as \"approved\", \"ignore\", or {\"state\",\"goal\"} is needed",
+            );
             None
         }
     }

@@ -123,8 +123,9 @@ impl ApiState {
 }
 
 pub fn router(api: ApiState) -> Router {
-    let (v1, document) = doc::routes(&api).split_for_parts();
-    let keyless = health::routes(document);
+    let (v1, document) = doc::routes().split_for_parts();
+    let v1 = guarded(v1, &api);
+    let keyless = health::routes(doc::finish(document));
     v1.merge(keyless)
         .fallback(no_such_path)
         .method_not_allowed_fallback(method_not_allowed)
@@ -148,11 +149,8 @@ async fn no_such_path(request: Request) -> Problem {
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
-    let detail = format!(
-        "`{}` cannot be asked of `{}`: /openapi.json lists what can.",
-        request.method(),
-        request.uri().path()
-    );
+    let detail =
+        format!("`{}` cannot be asked of `{}`: /openapi.json lists what can.", request.method(), request.uri().path());
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
 }
 

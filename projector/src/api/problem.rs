@@ -64,10 +64,9 @@ impl Problem {
         let (code, detail) = match errors.as_slice() {
             [] => ("invalid_request", "The request cannot be read.".to_owned()),
             [only] => (only.code, format!("{}: {}", only.pointer, only.detail)),
-            [first, rest @ ..] => (
-                first.code,
-                format!("{}: {} ({} more in \"errors\")", first.pointer, first.detail, rest.len()),
-            ),
+            [first, rest @ ..] => {
+                (first.code, format!("{}: {} ({} more in \"errors\")", first.pointer, first.detail, rest.len()))
+            }
         };
         Self { errors, ..Self::bad_request(code, detail) }
     }
@@ -96,10 +95,7 @@ impl Problem {
     }
 
     pub fn unavailable(detail: impl Into<String>) -> Self {
-        Self {
-            retry_after: Some(1),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
-        }
+        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
     }
 
     pub fn retry_after(mut self, seconds: u32) -> Self {

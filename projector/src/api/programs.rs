@@ -3,11 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use axum::{
-    Json,
-    extract::State,
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use pipeline::View;
 use schemas::{
     catalog::{Body as CatalogBody, ClickIn, Program},
@@ -243,8 +239,7 @@ pub async fn list(
     let limit = fields::limit(query.limit.as_deref())?;
     let q = query.q.unwrap_or_default();
     let view = api.catalog.view();
-    let wanted =
-        view.programs(&caller.tenant).filter(|p| (archived || !p.archived) && catalogue::matches(p, &q));
+    let wanted = view.programs(&caller.tenant).filter(|p| (archived || !p.archived) && catalogue::matches(p, &q));
     let (programs, cursor) = page(wanted, |program| &program.id, query.cursor.as_deref(), limit);
     let items = programs.iter().map(|program| ProgramView::of(&view, &caller.tenant, program)).collect();
     Ok(Json(Listing { items, cursor }))
@@ -265,7 +260,10 @@ pub async fn create(
         // The same call again, after a crash between the program and its kept answer.
         Some(there) if idempotent.is_some() && *there == program => Ok(Change::Nothing),
         Some(there) => {
-            let detail = format!("There is a program `{}` ({}): change it with PATCH, or choose another id.", there.id, there.name);
+            let detail = format!(
+                "There is a program `{}` ({}): change it with PATCH, or choose another id.",
+                there.id, there.name
+            );
             Err(Problem::conflict_at("/id", "already_exists", detail))
         }
         None => Ok(Change::Write(CatalogBody::Program(Box::new(program.clone())))),

@@ -1,5 +1,8 @@
-//! Parameters that several reports share: ranges, time zones, bases, states, formats.
+//! Parameters that several reports share: ranges, time zones, bases, filters, formats.
+//!
+//! Filters repeat: the same name = any of, `!value` = not, an empty value = without one.
 
+use pipeline::View;
 use schemas::status::State;
 
 use super::{
@@ -7,12 +10,13 @@ use super::{
     input::did_you_mean,
     problem::Problem,
 };
-use crate::report::{Basis, Moment};
+use crate::report::{Basis, Filter, Match, Moment};
 
 pub fn moment(text: Option<&str>, pointer: &str) -> Result<Option<Moment>, Problem> {
     let Some(text) = given(text) else { return Ok(None) };
     text.parse().map(Some).map_err(|_| {
-        let detail = format!("`{text}` is neither an instant such as 2026-11-22T08:00:00Z nor a date such as 2026-11-22");
+        let detail =
+            format!("`{text}` is neither an instant such as 2026-11-22T08:00:00Z nor a date such as 2026-11-22");
         Problem::field(pointer, "invalid_time", detail)
     })
 }
@@ -36,13 +40,66 @@ pub fn word(given: &str, pointer: &str, known: &[&str]) -> Problem {
     Problem::field(pointer, "invalid_value", format!("`{given}` is not one of {}{near}", known.join(", ")))
 }
 
+pub fn filter(texts: &[String]) -> Filter {
+    Filter(texts.iter().map(|text| Match::parse(text.trim())).collect())
+}
+
+/// What of `all` a filter lets pass; everything, written as an empty list, where there is no filter.
+pub fn choose<T: Copy>(
+    texts: &[String],
+    pointer: &str,
+    all: &[T],
+    code: impl Fn(T) -> &'static str,
+) -> Result<Vec<T>, Problem> {
+    let known: Vec<&str> = all.iter().map(|one| code(*one)).collect();
+    let filter = filter(texts);
+    for test in &filter.0 {
+        match test {
+            Match::Is(text) | Match::Not(text) if !known.contains(&text.as_str()) => {
+                return Err(word(text, pointer, &known));
+            }
+            Match::Is(_) | Match::Not(_) | Match::With => {}
+            // An empty field of a form.
+            Match::Without if texts.len() == 1 => return Ok(Vec::new()),
+            Match::Without => {}
+        }
+    }
+    let chosen: Vec<T> = all.iter().copied().filter(|one| filter.admits(Some(code(*one)))).collect();
+    if chosen.is_empty() && !texts.is_empty() {
+        return Err(Problem::field(pointer, "invalid_value", "nothing is left that could stand here"));
+    }
+    Ok(if chosen.len() == all.len() { Vec::new() } else { chosen })
+}
+
 pub fn states(texts: &[String]) -> Result<Vec<State>, Problem> {
-    let known = State::ALL.map(State::code);
-    let find = |text: &String| {
-        let state = State::ALL.into_iter().find(|state| state.code() == text.trim());
-        state.ok_or_else(|| word(text, "?state", &known))
+    choose(texts, "?state", &State::ALL, State::code)
+}
+
+/// The ids of the accounts that are meant; all of the tenant's, written as an empty list, where there is no filter.
+pub fn accounts(view: &View, tenant: &str, texts: &[String]) -> Vec<String> {
+    let filter = filter(texts);
+    if filter.0.iter().all(|test| matches!(test, Match::Without | Match::With)) {
+        return Vec::new();
+    }
+    if let Some(positive) = filter.positive() {
+        return positive.into_iter().filter(|id| filter.admits(Some(*id))).map(str::to_owned).collect();
+    }
+    let mut ids: Vec<String> =
+        view.accounts(tenant).map(|entry| entry.record.id.clone()).filter(|id| filter.admits(Some(id))).collect();
+    if ids.is_empty() {
+        // An empty list would mean all of them; no account has this id.
+        ids.push(String::new());
+    }
+    ids
+}
+
+/// The time zone that was asked for, else that of the one account that is filtered, else UTC.
+pub fn zone(view: &View, tenant: &str, asked: Option<String>, accounts: &[String]) -> String {
+    let of_account = || match accounts {
+        [only] => Some(view.account(tenant, only)?.settings.timezone.clone()),
+        _ => None,
     };
-    texts.iter().map(find).collect()
+    asked.or_else(of_account).unwrap_or_else(|| "UTC".to_owned())
 }
 
 pub fn json_only(format: Option<&str>) -> Result<(), Problem> {

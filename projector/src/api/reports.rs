@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
-use pipeline::clock;
+use pipeline::{View, clock};
 use schemas::{Reason, Time, outcome::Status};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::report::{
     AsOf, Dimension, Directory, Filter, Filters, Match, Moment, PostbackQuery, PostbackRow, QueryError, Report,
-    ReportQuery,
+    ReportQuery, resolve_range, time_zone,
 };
 
 #[derive(Default, Deserialize, IntoParams)]
@@ -101,8 +101,7 @@ impl ConversionsReportQuery {
     }
 
     fn filters(&self) -> Result<Filters, Problem> {
-        let states: Vec<String> = self.state.iter().map(|s| s.trim_start_matches('!').to_owned()).collect();
-        range::states(&states.into_iter().filter(|s| !s.is_empty()).collect::<Vec<_>>())?;
+        range::states(&self.state)?;
         let folded = |texts: &[String]| texts.iter().map(|t| t.to_ascii_lowercase()).collect::<Vec<_>>();
         let upper = self.currency.iter().map(|c| c.to_ascii_uppercase()).collect::<Vec<_>>();
         let mut filters = BTreeMap::new();
@@ -224,17 +223,26 @@ pub struct PostbacksReportQuery {
 }
 
 impl PostbacksReportQuery {
-    fn read(&self, tenant: String, now: Time) -> Result<PostbackQuery, Problem> {
+    fn read(&self, view: &View, tenant: String, now: Time) -> Result<PostbackQuery, Problem> {
         let text = |text: &Option<String>| given(text.as_deref()).map(str::to_owned);
+        let accounts = range::accounts(view, &tenant, &self.account);
+        let tz = range::zone(view, &tenant, range::tz(self.tz.as_deref())?, &accounts);
+        let zone = time_zone(&tz).map_err(refused)?;
+        let (from, to) = (moment(self.from.as_deref(), "?from")?, moment(self.to.as_deref(), "?to")?);
+        let range = resolve_range(from.as_ref(), to.as_ref(), &zone, now).map_err(refused)?;
+        let reason = reason_filter(&self.reason)?;
+        let all = Reason::ALL.iter().copied();
+        let reasons = reason.positive().map(|codes| all.filter(|reason| codes.contains(&reason.code())).collect());
         Ok(PostbackQuery {
             tenant,
             now,
-            from: moment(self.from.as_deref(), "?from")?,
-            to: moment(self.to.as_deref(), "?to")?,
-            tz: range::tz(self.tz.as_deref())?,
-            accounts: self.account.clone(),
-            outcomes: outcomes(&self.outcome)?,
-            reasons: reasons(&self.reason)?,
+            from: Some(Moment::Instant(range.from)),
+            to: Some(Moment::Instant(range.to)),
+            tz: Some(tz),
+            accounts,
+            outcomes: range::choose(&self.outcome, "?outcome", &Status::ALL, Status::code)?,
+            reasons: reasons.unwrap_or_default(),
+            reason,
             click: text(&self.click),
             tid: text(&self.tid),
             player: text(&self.player),
@@ -245,37 +253,17 @@ impl PostbacksReportQuery {
     }
 }
 
-/// `!x` is all but `x`; outcomes are few, so that is written out.
-fn outcomes(texts: &[String]) -> Result<Vec<Status>, Problem> {
-    let mut wanted = Vec::new();
-    let mut unwanted = Vec::new();
-    for text in texts {
-        let (name, list) = match text.strip_prefix('!') {
-            Some(name) => (name, &mut unwanted),
-            None => (text.as_str(), &mut wanted),
-        };
-        match Status::ALL.into_iter().find(|status| status.code() == name.trim()) {
-            Some(status) => list.push(status),
-            None => return Err(word(name, "?outcome", &Status::ALL.map(Status::code))),
-        }
-    }
-    if !unwanted.is_empty() {
-        let base = if wanted.is_empty() { Status::ALL.to_vec() } else { wanted };
-        wanted = base.into_iter().filter(|status| !unwanted.contains(status)).collect();
-        if wanted.is_empty() {
-            return Err(Problem::field("?outcome", "invalid_value", "no outcome is left that could stand here"));
-        }
-    }
-    Ok(wanted)
-}
-
-fn reasons(texts: &[String]) -> Result<Vec<Reason>, Problem> {
+fn reason_filter(texts: &[String]) -> Result<Filter, Problem> {
     let known: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
-    let find = |text: &String| {
-        let reason = Reason::ALL.iter().find(|reason| reason.code() == text.trim()).copied();
-        reason.ok_or_else(|| word(text, "?reason", &known))
-    };
-    texts.iter().map(find).collect()
+    let filter = range::filter(texts);
+    for test in &filter.0 {
+        if let Match::Is(text) | Match::Not(text) = test
+            && !known.contains(&text.as_str())
+        {
+            return Err(word(text, "?reason", &known));
+        }
+    }
+    Ok(filter)
 }
 
 /// The postback report: every hit, raw, newest first.
@@ -289,12 +277,13 @@ pub struct PostbacksReport {
 
 #[derive(Serialize, ToSchema)]
 pub struct PostbacksUnderstood {
-    from: Option<String>,
-    to: Option<String>,
-    tz: Option<String>,
+    from: Time,
+    /// Exclusive.
+    to: Time,
+    tz: String,
     account: Vec<String>,
-    outcome: Vec<Status>,
-    reason: Vec<Reason>,
+    outcome: Vec<String>,
+    reason: Vec<String>,
     click: Option<String>,
     tid: Option<String>,
     player: Option<String>,
@@ -311,14 +300,18 @@ pub async fn postbacks(
     Query(query): Query<PostbacksReportQuery>,
 ) -> Result<Json<PostbacksReport>, Problem> {
     range::json_only(query.format.as_deref())?;
-    let question = query.read(caller.tenant, clock::now())?;
+    let question = query.read(&api.catalog.view(), caller.tenant, clock::now())?;
+    let instant = |moment: &Option<Moment>| match moment {
+        Some(Moment::Instant(time)) => *time,
+        Some(Moment::Date(_)) | None => Time::default(),
+    };
     let understood = PostbacksUnderstood {
-        from: query.from.clone(),
-        to: query.to.clone(),
-        tz: question.tz.clone(),
-        account: question.accounts.clone(),
-        outcome: question.outcomes.clone(),
-        reason: question.reasons.clone(),
+        from: instant(&question.from),
+        to: instant(&question.to),
+        tz: question.tz.clone().unwrap_or_default(),
+        account: query.account.clone(),
+        outcome: query.outcome.clone(),
+        reason: query.reason.clone(),
         click: question.click.clone(),
         tid: question.tid.clone(),
         player: question.player.clone(),

@@ -260,7 +260,10 @@ async fn run(api: &ApiState, tenant: &str, request: &ReprocessRequest) -> Progre
                 tokio::time::sleep(PAUSE).await;
             }
             Err(error) => {
-                return Progress { problems: vec![format!("given up: {error:#}; ask for it again")], ..Progress::default() };
+                return Progress {
+                    problems: vec![format!("given up: {error:#}; ask for it again")],
+                    ..Progress::default()
+                };
             }
         }
     }

@@ -50,7 +50,9 @@ fn next_src(api: &ApiState, after: &str) -> Result<u64, Problem> {
     }
     match after.parse::<Receipt>() {
         Ok(Receipt { partition: 0, src }) => Ok(src.saturating_add(1)),
-        Ok(_) => Err(Problem::field("?after", "invalid_receipt", "this log has partition 0 only: no such receipt was given")),
+        Ok(_) => {
+            Err(Problem::field("?after", "invalid_receipt", "this log has partition 0 only: no such receipt was given"))
+        }
         Err(e) => Err(Problem::field("?after", "invalid_receipt", format!("`{after}` is {e}, and not `latest`"))),
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result};
-use rusqlite::{Row, params};
 use schemas::{Time, time::DAY_MS};
 
 use super::{
@@ -15,11 +14,12 @@ use super::{
 };
 use crate::{
     fold::{Family, Origin, QUARTER_MS, Sums},
-    tables::{Cell, OTHER, WHOLE_DAY},
+    tables::{
+        OTHER, WHOLE_DAY,
+        runs::{key, parts},
+        stored_entries,
+    },
 };
-
-/// Cells read between two looks at the clock.
-const CHUNK: usize = 2_000;
 
 /// No value of a filter: control characters are in no value.
 const UNNAMED: &str = "\0";
@@ -70,7 +70,7 @@ impl<'p> ByCells<'p> {
         self.read_family(snapshot, groups, account, self.family as u8 | OTHER, Part::Other)
     }
 
-    /// Reads in pieces, each going on behind the last cell of the one before.
+    /// Reads a family's cells day by day. A day is read in one snapshot, as segments may be merged between two.
     fn read_family(
         &mut self,
         snapshot: &mut Snapshot<'_>,
@@ -80,24 +80,14 @@ impl<'p> ByCells<'p> {
         part: Part,
     ) -> Result<(), QueryError> {
         let (first, last) = self.days();
-        let mut next = Some((first, String::new()));
-        while let Some((day, value)) = next.take() {
-            let mut statement = snapshot.conn().prepare_cached(
-                "SELECT day, value, totals, quarters FROM cells WHERE account = ?1 AND family = ?2
-                 AND (day, value) >= (?3, ?4) AND day <= ?5 ORDER BY day, value LIMIT ?6",
-            )?;
-            let mut rows = statement.query(params![account.number, family, day, value, last, CHUNK as i64])?;
-            let mut read = 0;
-            while let Some(row) = rows.next()? {
-                read += 1;
-                self.take(snapshot, groups, account, part, row)?;
-                if read == CHUNK {
-                    // The text that follows a value is that value and a zero byte.
-                    next = Some((row.get(0)?, row.get::<_, String>(1)? + "\0"));
-                }
-            }
-            drop(rows);
-            drop(statement);
+        // An account as a whole has one cell a day.
+        let step = if family == Family::Account as u8 { last - first + 1 } else { 1 };
+        let mut day = first;
+        while day <= last {
+            let next = (day + step).min(last + 1);
+            let range = (key(family, account.number, day, ""), key(family, account.number, next, ""));
+            self.scan(snapshot, groups, account, part, range)?;
+            day = next;
             snapshot.breathe()?;
         }
         Ok(())
@@ -113,20 +103,35 @@ impl<'p> ByCells<'p> {
     ) -> Result<(), QueryError> {
         let (first, last) = self.days();
         for day in first..=last {
-            let mut statement = snapshot.conn().prepare_cached(
-                "SELECT day, value, totals, quarters FROM cells
-                 WHERE account = ? AND family = ? AND day = ? AND value = ?",
-            )?;
             for value in values {
-                let mut rows = statement.query(params![account.number, self.family as u8, day, value])?;
-                if let Some(row) = rows.next()? {
-                    self.take(snapshot, groups, account, Part::Of(Sums::plus), row)?;
-                }
+                let from = key(self.family as u8, account.number, day, value);
+                // The key that follows a key is that key and a zero byte.
+                let to = [&from[..], b"\0"].concat();
+                self.scan(snapshot, groups, account, Part::Of(Sums::plus), (from, to))?;
             }
-            drop(statement);
             snapshot.breathe()?;
         }
         Ok(())
+    }
+
+    fn scan(
+        &mut self,
+        snapshot: &Snapshot<'_>,
+        groups: &mut Groups,
+        account: &Account,
+        part: Part,
+        (from, to): (Vec<u8>, Vec<u8>),
+    ) -> Result<(), QueryError> {
+        let mut refused = None;
+        snapshot.runs().scan(snapshot.conn(), &from, &to, |key, cell| {
+            if refused.is_none()
+                && let Err(error) = self.take(snapshot, groups, account, part, key, cell)
+            {
+                refused = Some(error);
+            }
+            Ok(())
+        })?;
+        refused.map_or(Ok(()), Err)
     }
 
     fn days(&self) -> (i64, i64) {
@@ -140,10 +145,10 @@ impl<'p> ByCells<'p> {
         groups: &mut Groups,
         account: &Account,
         part: Part,
-        row: &Row<'_>,
+        key: &[u8],
+        cell: &[u8],
     ) -> Result<(), QueryError> {
-        let day: i64 = row.get(0)?;
-        let value = row.get_ref(1)?.as_str().context("a cell's value is no text")?;
+        let (_, _, day, value) = parts(key)?;
         let text = match part {
             Part::Rest(_) => NONE,
             Part::Other => OTHER_VALUES,
@@ -164,10 +169,11 @@ impl<'p> ByCells<'p> {
         }));
         let day_range = Range { from: Time::from_ms(day * DAY_MS), to: Time::from_ms((day + 1) * DAY_MS) };
         let whole = self.whole_slot(day_range);
-        let mut cell = Cell::default();
-        let column = if whole.is_some() { 2 } else { 3 };
-        cell.read(row.get_ref(column)?.as_blob().context("a cell's figures are no blob")?)?;
-        for (slot, code, sums) in cell.entries() {
+        for entry in stored_entries(cell) {
+            let (slot, code, sums) = entry?;
+            if whole.is_some() && slot != WHOLE_DAY {
+                break;
+            }
             let at = match whole {
                 Some(at) => at,
                 None if slot == WHOLE_DAY => continue,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rusqlite::Connection;
-use schemas::{ClickId, Time};
+use schemas::{ClickId, Time, name::fold as fold_name};
 
 use super::{
     postbacks::{cursor, is_of_tenant},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     fold::day,
-    tables::{HitRow, Kind, Order, StoredChange, StoredClick, StoredConversion, Term, decode, folded, ranges, term},
+    tables::{HitRow, Kind, Order, StoredChange, StoredClick, StoredConversion, Term, decode, ranges, term},
 };
 
 /// Hits and conversions that one journey shows.
@@ -102,6 +102,7 @@ fn is_wanted(query: &ConversionQuery, range: Range, accounts: &[u32], row: &Stor
     range.contains(time)
         && accounts.contains(&row.account)
         && (query.goals.is_empty() || query.goals.iter().any(|goal| goal == row.goal))
+        && query.goal.admits(Some(row.goal))
         && (query.states.is_empty() || query.states.contains(&row.state))
         && query.tid.as_deref().is_none_or(|tid| row.tid == Some(tid))
         && query.player.as_deref().is_none_or(|player| row.player == Some(player))
@@ -162,14 +163,14 @@ pub fn clicks(snapshot: &mut Snapshot<'_>, query: &ClickQuery) -> Result<Page<Cl
         ClickName::Dyn(text) => (text, true),
     };
     let ours = ClickId::parse(text.as_bytes()).filter(|_| !is_dyn);
-    let name = folded(text);
+    let name = fold_name(text);
     let mut terms = vec![term(Kind::ClickName, account, name.as_bytes())];
     terms.extend(ours.map(|id| term(Kind::ClickId, 0, &id.bits().to_be_bytes())));
     let rows = below(EVERYTHING.to_vec(), cursor);
     let mut items = Vec::new();
     let rest = walk(snapshot, Table::Clicks, &Candidates::Any(terms), &rows, |snapshot, _, data| {
         let row: StoredClick<'_> = decode(data)?;
-        let is = |known: Option<&str>| known.is_some_and(|known| folded(known) == name);
+        let is = |known: Option<&str>| known.is_some_and(|known| fold_name(known) == name);
         let meant = if is_dyn { is(row.origin.dyn_) } else { is(row.foreign) || Some(row.id) == ours };
         if meant && row.account == account {
             items.push(show::click(snapshot.names(), &row));

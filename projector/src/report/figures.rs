@@ -25,6 +25,27 @@ use crate::{
 };
 
 pub fn answer(snapshot: &mut Snapshot<'_>, directory: &Directory<'_>, query: &ReportQuery) -> Result<Report, QueryError> {
+    answer_from(snapshot, directory, query, read)
+}
+
+/// The same report without cells.
+#[cfg(test)]
+pub fn answer_by_rows(
+    snapshot: &mut Snapshot<'_>,
+    directory: &Directory<'_>,
+    query: &ReportQuery,
+) -> Result<Report, QueryError> {
+    answer_from(snapshot, directory, query, all_by_rows)
+}
+
+type Read = fn(&mut Snapshot<'_>, &Plan) -> Result<(Groups, Marks), QueryError>;
+
+fn answer_from(
+    snapshot: &mut Snapshot<'_>,
+    directory: &Directory<'_>,
+    query: &ReportQuery,
+    read: Read,
+) -> Result<Report, QueryError> {
     let plan = Plan::new(snapshot, directory, query)?;
     let sort = query.sort.as_deref().map(|text| Sort::parse(text, &query.group_by)).transpose()?;
     let after = query.cursor.as_deref().map(Mark::parse).transpose()?;
@@ -87,7 +108,7 @@ fn all_by_rows(snapshot: &mut Snapshot<'_>, plan: &Plan) -> Result<(Groups, Mark
 fn overflows(snapshot: &Snapshot<'_>, plan: &Plan, family: Family) -> Result<bool> {
     let days = (plan.range.from.ms().div_euclid(DAY_MS), plan.range.to.ms().div_euclid(DAY_MS));
     for account in &plan.accounts {
-        if has_other(snapshot.conn(), account.number, family, days)? {
+        if has_other(snapshot.runs(), snapshot.conn(), account.number, family, days)? {
             return Ok(true);
         }
     }

@@ -27,6 +27,9 @@ pub use query::{
     PostbackQuery, QueryError, ReportQuery,
 };
 pub(crate) use conversions::at as conversion_at;
+#[cfg(test)]
+pub(crate) use figures::answer_by_rows;
+pub(crate) use range::{resolve as resolve_range, zone as time_zone};
 pub(crate) use reader::{Live, Snapshot};
 pub use rows::{
     AsOf, ChangeRow, ClickRow, ConversionRow, Epc, GoalRow, Journey, Measures, MoneyRow, Page, PostbackRow, Rates,
@@ -34,12 +37,14 @@ pub use rows::{
 };
 use schemas::{ClickId, EventId};
 
+type Lookup<'a, T> = Box<dyn Fn(&str) -> Option<T> + 'a>;
+
 /// Names and settings of accounts, links and programs, looked up when a question is answered.
 /// `Directory::of(&view, tenant)` reads them from the catalog's view.
 pub struct Directory<'a> {
-    pub account: Box<dyn Fn(&str) -> Option<AccountNames> + 'a>,
-    pub program: Box<dyn Fn(&str) -> Option<String> + 'a>,
-    pub link: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    pub account: Lookup<'a, AccountNames>,
+    pub program: Lookup<'a, String>,
+    pub link: Lookup<'a, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

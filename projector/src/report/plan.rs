@@ -1,6 +1,6 @@
 //! What a conversion report's question comes down to: accounts, a range in slots, keys and filters.
 
-use jiff::tz::TimeZone;
+
 use schemas::{Currency, status::State};
 
 use super::{
@@ -22,7 +22,6 @@ pub struct Plan {
     pub range: Range,
     pub slots: Slots,
     pub tz: String,
-    pub zone: TimeZone,
     pub basis: Basis,
     pub bots: bool,
     /// The time dimensions of the groups, in the order asked for.
@@ -73,7 +72,7 @@ impl Plan {
             slots: Slots::new(range, &times, &zone)?,
             range,
             tz,
-            zone,
+
             basis: query.basis,
             bots: query.bots,
             times,
@@ -117,7 +116,11 @@ impl Plan {
     pub fn named_values(&self) -> Option<Vec<String>> {
         let (_, filter) = self.origin.first()?;
         let values = filter.positive()?;
-        Some(values.into_iter().filter(|value| filter.admits(Some(value))).map(str::to_owned).collect())
+        let mut admitted: Vec<String> =
+            values.into_iter().filter(|value| filter.admits(Some(value))).map(str::to_owned).collect();
+        admitted.sort_unstable();
+        admitted.dedup();
+        Some(admitted)
     }
 
     /// Whether what stands under this origin passes the filters.

@@ -1,7 +1,7 @@
 //! The postback report: every hit with its current outcome, newest first.
 
 use anyhow::Result;
-use schemas::{ClickId, EventId, outcome::Status};
+use schemas::{ClickId, EventId, Reason, name::fold as fold_name, outcome::Status};
 
 use super::{
     query::{PostbackQuery, QueryError},
@@ -11,7 +11,7 @@ use super::{
     show,
     walk::{Candidates, Go, Table, below, walk},
 };
-use crate::tables::{HitRow, Kind, Order, decode, folded, ranges, term};
+use crate::tables::{HitRow, Kind, Order, decode, ranges, term};
 
 pub fn page(snapshot: &mut Snapshot<'_>, query: &PostbackQuery) -> Result<Page<PostbackRow>, QueryError> {
     let tz = zone(query.tz.as_deref().unwrap_or("UTC"))?;
@@ -80,8 +80,8 @@ impl<'q> Wanted<'q> {
         let mut accounts: Vec<u32> = of_tenant.filter(|(_, name)| wanted(name)).map(|(number, _)| number).collect();
         accounts.sort_unstable();
         let click = query.click.as_deref().and_then(|text| ClickId::parse(text.as_bytes()));
-        let name = query.click.as_deref().filter(|_| click.is_none()).map(folded);
-        let text = query.q.as_deref().map(folded);
+        let name = query.click.as_deref().filter(|_| click.is_none()).map(fold_name);
+        let text = query.q.as_deref().map(fold_name);
         Some(Self { query, range, tenant, accounts, click, name, text })
     }
 
@@ -133,6 +133,7 @@ impl<'q> Wanted<'q> {
             && self.accounts.binary_search(&hit.account).is_ok()
             && (query.outcomes.is_empty() || query.outcomes.contains(&decision.outcome))
             && (query.reasons.is_empty() || decision.reason.is_some_and(|reason| query.reasons.contains(&reason)))
+            && query.reason.admits(decision.reason.map(Reason::code))
             && self.is_of_click(hit)
             && query.tid.as_deref().is_none_or(|tid| conversions.clone().any(|c| c.tid == Some(tid)))
             && query.player.as_deref().is_none_or(|player| conversions.any(|c| c.player == Some(player)))
@@ -147,7 +148,7 @@ impl<'q> Wanted<'q> {
             return decision.click.is_some_and(|(id, _)| id == click) || named.into_iter().flatten().any(parsed);
         }
         let Some(name) = &self.name else { return true };
-        named.into_iter().flatten().any(|known| folded(known) == *name)
+        named.into_iter().flatten().any(|known| fold_name(known) == *name)
     }
 }
 
@@ -160,5 +161,5 @@ fn has_text(hit: &HitRow<'_>, text: &str) -> bool {
         [Some(goal.goal), conversion.and_then(|c| c.tid), conversion.and_then(|c| c.player), conversion.map(|c| c.id)]
     });
     let mut all = texts.into_iter().chain(of_goals).flatten().chain(click.as_deref());
-    all.any(|known| folded(known).contains(text)) || hit.id.to_string() == text
+    all.any(|known| fold_name(known).contains(text)) || hit.id.to_string() == text
 }

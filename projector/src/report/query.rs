@@ -201,6 +201,8 @@ pub struct PostbackQuery {
     pub accounts: Vec<String>,
     pub outcomes: Vec<Status>,
     pub reasons: Vec<Reason>,
+    /// Of the reason's code, beside `reasons`: for `!code` and for hits without a reason.
+    pub reason: Filter,
     /// Our click id or the name as received (`dyn`, foreign id).
     pub click: Option<String>,
     pub tid: Option<String>,
@@ -223,6 +225,8 @@ pub struct ConversionQuery {
     pub basis: Basis,
     pub accounts: Vec<String>,
     pub goals: Vec<String>,
+    /// Beside `goals`, for `!goal`.
+    pub goal: Filter,
     pub states: Vec<State>,
     pub tid: Option<String>,
     pub player: Option<String>,

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use schemas::Time;
 
 use super::rows::AsOf;
-use crate::tables::{Names, Segments, open_reader};
+use crate::tables::{Names, Segments, open_reader, runs::Runs};
 
 /// A snapshot is given up for a new one after this time, so that no read transaction lasts over a second.
 const SNAPSHOT: Duration = Duration::from_millis(400);
@@ -34,6 +34,7 @@ struct Reader {
     conn: Connection,
     names: Names,
     segments: Segments,
+    runs: Runs,
 }
 
 impl Live {
@@ -67,7 +68,7 @@ impl Generation {
             Some(reader) => Ok(reader),
             None => {
                 let conn = open_reader(&self.path)?;
-                Ok(Reader { conn, names: Names::default(), segments: Segments::default() })
+                Ok(Reader { conn, names: Names::default(), segments: Segments::default(), runs: Runs::default() })
             }
         }
     }
@@ -106,6 +107,7 @@ impl<'r> Snapshot<'r> {
             .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)))?;
         reader.names.refresh(&reader.conn)?;
         reader.segments.refresh(&reader.conn)?;
+        reader.runs.refresh(&reader.conn)?;
         self.began = Instant::now();
         Ok((AsOf { time: Time::from_ms(time), next: next as u64 }, Time::from_ms(log_time)))
     }
@@ -119,11 +121,21 @@ impl<'r> Snapshot<'r> {
         Ok(())
     }
 
+    /// Up to where this very snapshot is true; `as_of` is that of the first one.
+    pub fn position(&self) -> Result<u64> {
+        let next: i64 =
+            self.conn().prepare_cached("SELECT next FROM position")?.query_row([], |row| row.get(0))?;
+        Ok(next as u64)
+    }
+
     pub fn conn(&self) -> &Connection {
         &self.reader.conn
     }
     pub fn names(&self) -> &Names {
         &self.reader.names
+    }
+    pub fn runs(&self) -> &Runs {
+        &self.reader.runs
     }
     pub fn segments(&self) -> &Segments {
         &self.reader.segments

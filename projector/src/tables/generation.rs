@@ -4,7 +4,7 @@
 //! number counts; a file becomes live in one write, so there is always exactly one that counts.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -61,11 +61,23 @@ pub fn list(dir: &Path) -> Result<Vec<Generation>> {
     Ok(found)
 }
 
-/// Whether an error means that the file itself is no good, rather than that it cannot be read or written now.
+/// Stands before an error of the log.
+#[derive(Debug, Clone, Copy)]
+pub struct OfTheLog;
+
+impl fmt::Display for OfTheLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the log cannot be read")
+    }
+}
+
+/// Whether an error means that the file itself is no good, rather than that it cannot be read or written now. A log
+/// that is damaged says nothing against the tables: they may hold what can no longer be read there.
 pub fn is_broken(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<rusqlite::Error>()).any(|error| {
-        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-    })
+    !error.is::<OfTheLog>()
+        && error.chain().filter_map(|cause| cause.downcast_ref::<rusqlite::Error>()).any(|error| {
+            matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        })
 }
 
 /// The live tables, if they continue the log; else new ones. All other files are deleted.
@@ -93,6 +105,15 @@ pub fn open(dir: &Path, log: &LogReader) -> Result<(Generation, Tables)> {
     }
 }
 
+/// The same tables once more, after an error of their writer. Files beside it may be those of a rebuild that is under
+/// way, and stay. `None`: it is of no use any more.
+pub fn reopen(file: &Generation, log: &LogReader) -> Result<Option<Tables>> {
+    match open_live(file, log) {
+        Err(error) if is_broken(&error) => Ok(None),
+        opened => opened,
+    }
+}
+
 pub fn create(dir: &Path, number: u32, live: bool) -> Result<(Generation, Tables)> {
     let generation = Generation::new(dir, number);
     generation.delete()?;
@@ -114,7 +135,7 @@ fn open_live(file: &Generation, log: &LogReader) -> Result<Option<Tables>> {
             return Ok(None);
         }
         let position = stand.position;
-        if log.chain_at(position.next)? != Some(position.chain) {
+        if log.chain_at(position.next).context(OfTheLog)? != Some(position.chain) {
             tracing::error!(position = position.next, "the tables are of another log; they are built again");
             return Ok(None);
         }

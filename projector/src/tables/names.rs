@@ -32,6 +32,8 @@ pub struct Names {
     tenant_ids: HashMap<String, u32>,
     account_ids: HashMap<u32, HashMap<String, u32>>,
     measure_ids: HashMap<String, Vec<(State, Currency, u32)>>,
+    /// The account that was asked for last.
+    last: u32,
     /// How many of each are in the file.
     stored: (u32, u32, u32),
 }
@@ -109,10 +111,15 @@ impl Names {
     }
 
     pub fn account_or_new(&mut self, tenant: u32, name: &str) -> u32 {
-        match self.account(tenant, name) {
+        // One outcome asks for its account several times.
+        if self.accounts.get(self.last as usize).is_some_and(|last| last.tenant == tenant && last.name == name) {
+            return self.last;
+        }
+        self.last = match self.account(tenant, name) {
             Some(id) => id,
             None => self.add_account(tenant, name.to_owned()),
-        }
+        };
+        self.last
     }
 
     /// The measure's code in a cell.

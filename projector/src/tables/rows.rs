@@ -1,6 +1,7 @@
 //! The rows that are kept per hit, click and conversion, and their stored form.
 
 use anyhow::{Context, Result};
+use postcard::ser_flavors::Flavor;
 use schemas::{
     Amount, ClickId, Currency, EventId, Reason, Time,
     outcome::{ClickData, Conversion, HitOutcome, Status},
@@ -21,6 +22,8 @@ pub struct HitRow<'a> {
     pub time: Time,
     /// Log time when it came.
     pub log_time: Time,
+    /// The event that last read it again: its reading there is the one that holds.
+    pub read_again: Option<u64>,
     pub method: &'a str,
     pub raw: &'a str,
     pub body: Option<&'a str>,
@@ -247,9 +250,27 @@ impl<'a> StoredConversion<'a> {
 
 pub fn encode<T: Serialize>(row: &T, buffer: &mut Vec<u8>) -> Result<()> {
     buffer.clear();
-    let taken = std::mem::take(buffer);
-    *buffer = postcard::to_extend(row, taken).context("a row cannot be stored")?;
+    let reused = Reused(std::mem::take(buffer));
+    *buffer = postcard::serialize_with_flavor(row, reused).context("a row cannot be stored")?;
     Ok(())
+}
+
+/// A buffer that is used again. The one that comes with `postcard` copies texts byte by byte.
+struct Reused(Vec<u8>);
+
+impl Flavor for Reused {
+    type Output = Vec<u8>;
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+    fn finalize(self) -> postcard::Result<Vec<u8>> {
+        Ok(self.0)
+    }
 }
 
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {

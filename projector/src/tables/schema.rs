@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rusqlite::{Connection, OpenFlags};
-use schemas::Reason;
+use rusqlite::{Connection, OpenFlags, params};
+use schemas::{Reason, chain::Chain};
 
 /// Part of the stamp in the file: a file of another form is rebuilt.
 const VERSION: u32 = 1;
@@ -12,13 +12,13 @@ const VERSION: u32 = 1;
 const TABLES: &str = "
 CREATE TABLE position(
     id INTEGER PRIMARY KEY CHECK (id = 0), next INTEGER NOT NULL, chain TEXT NOT NULL, time INTEGER NOT NULL,
-    log_time INTEGER NOT NULL, next_segment INTEGER NOT NULL, live INTEGER NOT NULL);
+    log_time INTEGER NOT NULL, next_segment INTEGER NOT NULL, next_run INTEGER NOT NULL, live INTEGER NOT NULL);
 CREATE TABLE tenants(id INTEGER PRIMARY KEY, name TEXT NOT NULL);
 CREATE TABLE accounts(id INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, name TEXT NOT NULL);
 CREATE TABLE measures(id INTEGER PRIMARY KEY, goal TEXT NOT NULL, state INTEGER NOT NULL, currency TEXT NOT NULL);
-CREATE TABLE cells(
-    account INTEGER NOT NULL, family INTEGER NOT NULL, day INTEGER NOT NULL, value TEXT NOT NULL,
-    totals BLOB NOT NULL, quarters BLOB NOT NULL, PRIMARY KEY (account, family, day, value)) WITHOUT ROWID;
+CREATE TABLE cells(page INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE cell_segments(
+    id INTEGER PRIMARY KEY, level INTEGER NOT NULL, bytes INTEGER NOT NULL, last BLOB NOT NULL, fences BLOB NOT NULL);
 CREATE TABLE hits(src INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE clicks(src INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE conversions(number INTEGER PRIMARY KEY, data BLOB NOT NULL);
@@ -45,6 +45,16 @@ fn stamp() -> i32 {
 pub fn create(conn: &Connection) -> Result<()> {
     conn.execute_batch(TABLES)?;
     conn.pragma_update(None, "user_version", stamp())?;
+    Ok(())
+}
+
+/// The position of tables that hold nothing yet.
+pub fn begin(conn: &Connection, live: bool) -> Result<()> {
+    conn.execute(
+        "INSERT INTO position(id, next, chain, time, log_time, next_segment, next_run, live)
+         VALUES (0, 0, ?, 0, 0, 0, 0, ?)",
+        params![Chain::FIRST.as_str(), live],
+    )?;
     Ok(())
 }
 

@@ -66,16 +66,11 @@ pub fn term(kind: Kind, scope: u32, value: &[u8]) -> Term {
     Term(hash >> (64 - ROW_BITS))
 }
 
-/// Names are compared case-folded.
-pub fn folded(text: &str) -> String {
-    text.to_lowercase()
-}
-
 const ENTRY_BYTES: usize = 12;
 /// Entries of one stored page; it fits into one page of the file.
 const PAGE_ENTRIES: usize = 330;
 /// As many segments of one level are merged into one of the next.
-const FAN_IN: usize = 8;
+const FAN_IN: usize = 16;
 /// A merge never makes a larger segment, so no flush takes long; larger tables have more segments.
 const MERGED_ENTRIES: u64 = 2_000_000;
 /// The level of segments that are as large as they may get.
@@ -336,7 +331,7 @@ mod tests {
                 pending.flush(&conn).unwrap();
                 segments.refresh(&conn).unwrap();
             }
-            prop_assert!(segments.0.len() < 3 * FAN_IN);
+            prop_assert!(segments.0.len() < 2 * FAN_IN);
             for (name, rows) in &all {
                 let expected: Vec<i64> = rows.range(first..=first + len).rev().copied().take(limit).collect();
                 prop_assert_eq!(segments.rows(&conn, value(*name), first, first + len, limit).unwrap(), expected);

@@ -16,7 +16,8 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use schemas::{
     EventId, Outcome, Time,
     chain::{Chain, Position},
-    outcome::{ClickData, HitOutcome, Status},
+    name,
+    outcome::{self, ClickData, HitOutcome, Status},
 };
 
 use super::{
@@ -25,20 +26,25 @@ use super::{
     rows::{Decision, HitRow, StoredChange, StoredClick, StoredConversion, decode, encode},
     schema,
     spans::{Order, Spans},
-    terms::{Kind, Pending, Segments, folded, term},
+    terms::{Kind, Pending, Segments, term},
 };
-use crate::fold::{Version, day, fold};
+use crate::{
+    fold::{Delta, Version, day, fold},
+    report::What,
+};
 
 /// Recently written hits and conversions whose rows are found without the index.
 const RECENT: usize = 65_536;
 
 /// Pages of the write-ahead log that are moved into the file at once.
-const CHECKPOINT_PAGES: i32 = 4_096;
+const CHECKPOINT_PAGES: i32 = 12_288;
 
 /// The one writer of one generation.
 pub struct Tables {
     conn: Connection,
     open: bool,
+    /// False: a write failed, so that what is in memory and what is in the transaction may differ.
+    sound: bool,
     position: Position,
     /// Pages in the write-ahead log after the last commit, as SQLite's hook says.
     written: Arc<AtomicI32>,
@@ -75,16 +81,13 @@ pub struct Stand {
 
 impl Tables {
     /// Opens the file, or makes it. `None`: it has another form; delete it and open again.
-    pub(crate) fn open(path: &Path, live: bool) -> Result<Option<Tables>> {
+    pub fn open(path: &Path, live: bool) -> Result<Option<Tables>> {
         let mut conn = schema::open_writer(path)?;
         let empty: bool = conn.query_row("SELECT count(*) = 0 FROM sqlite_master", [], |row| row.get(0))?;
         if empty {
             conn.execute_batch("BEGIN IMMEDIATE")?;
             schema::create(&conn)?;
-            conn.execute(
-                "INSERT INTO position(id, next, chain, time, log_time, next_segment, live) VALUES (0, 0, ?, 0, 0, 0, ?)",
-                params![Chain::FIRST.as_str(), live],
-            )?;
+            schema::begin(&conn, live)?;
             conn.execute_batch("COMMIT")?;
         } else if !schema::is_current(&conn)? {
             return Ok(None);
@@ -97,7 +100,7 @@ impl Tables {
             seen.store(pages, Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Some(Tables { conn, open: false, position: stand.position, written, parts }))
+        Ok(Some(Tables { conn, open: false, sound: true, position: stand.position, written, parts }))
     }
 
     /// Up to where the file is true; outcomes taken since the last flush are not in it.
@@ -115,14 +118,25 @@ impl Tables {
         if first != self.parts.next {
             bail!("outcome {first} does not follow: {} is next", self.parts.next);
         }
-        if !self.open {
-            self.conn.execute_batch("BEGIN IMMEDIATE")?;
-            self.open = true;
-        }
+        self.begin()?;
         let mut sql = Sql::prepare(&self.conn)?;
         for outcome in outcomes {
             let src = self.parts.next;
             self.parts.take(&mut sql, src, outcome).with_context(|| format!("outcome {src} cannot be kept"))?;
+        }
+        self.sound = true;
+        Ok(())
+    }
+
+    /// After an error SQLite may have ended the transaction by itself: going on would then write parts of it, and a
+    /// position that is not true. So a writer that failed once stays out of use.
+    fn begin(&mut self) -> Result<()> {
+        if !std::mem::replace(&mut self.sound, false) {
+            bail!("the tables' writer failed before");
+        }
+        if !self.open {
+            self.conn.execute_batch("BEGIN IMMEDIATE")?;
+            self.open = true;
         }
         Ok(())
     }
@@ -132,10 +146,7 @@ impl Tables {
         if end.next != self.parts.next {
             bail!("a flush at {} with outcomes taken up to {}", end.next, self.parts.next);
         }
-        if !self.open {
-            self.conn.execute_batch("BEGIN IMMEDIATE")?;
-            self.open = true;
-        }
+        self.begin()?;
         let parts = &mut self.parts;
         parts.names.store(&self.conn)?;
         let cells = parts.cells.flush(&self.conn)?;
@@ -144,16 +155,17 @@ impl Tables {
         parts.segments_read = false;
         parts.made = 0;
         self.conn
-            .prepare_cached("UPDATE position SET next = ?, chain = ?, time = ?, log_time = ?, next_segment = ?")?
+            .prepare_cached("UPDATE position SET next = ?, chain = ?, time = ?, log_time = ?, next_segment = ?, next_run = ?")?
             .execute(params![
                 end.next as i64,
                 end.chain.as_str(),
                 parts.time.ms(),
                 parts.log_time.ms(),
-                parts.pending.next_segment()
+                parts.pending.next_segment(),
+                parts.cells.next_segment()
             ])?;
         self.conn.execute_batch("COMMIT")?;
-        self.open = false;
+        (self.open, self.sound) = (false, true);
         self.position = end;
         metrics::counter!("clickback_projector_cells_written_total").increment(cells as u64);
         Ok(())
@@ -197,7 +209,7 @@ impl Parts {
             time: Time::from_ms(time),
             log_time: Time::from_ms(log_time),
             names,
-            cells: Cells::default(),
+            cells: Cells::load(conn)?,
             pending: Pending::load(conn)?,
             segments: Segments::default(),
             segments_read: false,
@@ -227,16 +239,26 @@ impl Parts {
             self.adjust(sql, row, outcome)?;
         }
         if !folded.deltas.is_empty() {
-            let tenant = self.names.tenant_or_new(&outcome.tenant);
-            for delta in &folded.deltas {
-                let account = self.names.account_or_new(tenant, delta.account);
-                let measure = self.names.code_or_new(delta.measure, delta.basis);
-                self.cells.add(sql.conn, account, measure, delta)?;
-            }
+            self.count(sql.conn, outcome, &folded.deltas)?;
         }
         self.log_time = folded.log_time.unwrap_or(self.log_time);
         self.time = self.time.max(outcome.time);
         self.next = src + 1;
+        Ok(())
+    }
+
+    /// Deltas of one account that follow each other are added together.
+    fn count(&mut self, conn: &Connection, outcome: &Outcome, deltas: &[Delta<'_>]) -> Result<()> {
+        let tenant = self.names.tenant_or_new(&outcome.tenant);
+        for part in deltas.chunk_by(|a, b| a.account == b.account) {
+            let Some(first) = part.first() else { continue };
+            let account = self.names.account_or_new(tenant, first.account);
+            let mut coded = Vec::with_capacity(part.len());
+            for delta in part {
+                coded.push((self.names.code_or_new(delta.measure, delta.basis), *delta));
+            }
+            self.cells.add(conn, account, &coded)?;
+        }
         Ok(())
     }
 
@@ -248,22 +270,23 @@ impl Parts {
         self.pending.add(term(Kind::ClickId, 0, &click.id.bits().to_be_bytes()), row);
         self.pending.add(term(Kind::ClickOfAccount, account, b""), row);
         for name in [&click.foreign, &click.dyn_].into_iter().flatten() {
-            self.pending.add(term(Kind::ClickName, account, folded(name).as_bytes()), row);
+            self.pending.add(term(Kind::ClickName, account, name::fold(name).as_bytes()), row);
         }
         self.spans.add(Order::Clicks, row, click.time);
         Ok(())
     }
 
-    fn hit(&mut self, sql: &mut Sql<'_>, row: i64, outcome: &Outcome, hit: &HitOutcome) -> Result<()> {
+    fn hit(&mut self, sql: &mut Sql<'_>, row: i64, cause: &Outcome, hit: &HitOutcome) -> Result<()> {
         let tenant = self.names.tenant_or_new(&hit.tenant);
         let account = self.names.account_or_new(tenant, &hit.account);
         let decision = Decision::from(hit);
-        let row = if hit.hit.id == outcome.id {
+        let row = if hit.hit.id == cause.id {
             let stored = HitRow {
                 account,
                 id: hit.hit.id,
                 time: hit.hit.time,
                 log_time: self.log_time,
+                read_again: None,
                 method: hit.hit.method.as_deref().unwrap_or_default(),
                 raw: hit.hit.raw.as_deref().unwrap_or_default(),
                 body: hit.hit.body.as_deref(),
@@ -281,7 +304,9 @@ impl Parts {
             match self.find_hit(sql, hit.hit.id)? {
                 Some((known, old)) => {
                     let before: HitRow<'_> = decode(&old)?;
-                    encode(&HitRow { decision, ..before }, &mut self.buffer)?;
+                    let again = (cause.kind == outcome::Kind::Reprocess).then_some(row as u64);
+                    let read_again = again.or(before.read_again);
+                    encode(&HitRow { decision, read_again, ..before }, &mut self.buffer)?;
                     sql.update_hit.execute(params![self.buffer, known])?;
                     known
                 }
@@ -320,7 +345,7 @@ impl Parts {
             match schemas::ClickId::parse(name.as_bytes()) {
                 Some(id) if Some(id) == click => {}
                 Some(id) => pending.add(term(Kind::HitClick, 0, &id.bits().to_be_bytes()), row),
-                None => pending.add(term(Kind::HitName, tenant, folded(name).as_bytes()), row),
+                None => pending.add(term(Kind::HitName, tenant, name::fold(name).as_bytes()), row),
             }
         }
         for conversion in hit.goals.iter().filter_map(|goal| goal.conversion.as_ref()) {
@@ -366,6 +391,11 @@ impl Parts {
         let account = self.names.account_or_new(tenant, version.account);
         let new = StoredConversion::of(account, version, time);
         let key = rapidhash_v3(new.id.as_bytes());
+        // A reprocess names what it leaves as it is, too, also where that is a first version.
+        let known = version.what == What::Reprocessed && self.find_conversion(sql, key, new.id)?.is_some();
+        if new.version == 1 && known {
+            return Ok(());
+        }
         if new.version == 1 {
             let number = self.next_conversion;
             encode(&new, &mut self.buffer)?;
@@ -458,7 +488,7 @@ impl Parts {
         if let Some(label) = &adjust.label {
             let tenant = self.names.tenant_or_new(&outcome.tenant);
             let account = self.names.account_or_new(tenant, &adjust.account);
-            self.pending.add(term(Kind::AdjustLabel, account, folded(label).as_bytes()), row);
+            self.pending.add(term(Kind::AdjustLabel, account, name::fold(label).as_bytes()), row);
         }
         Ok(())
     }

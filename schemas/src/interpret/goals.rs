@@ -315,9 +315,10 @@ impl<'a> Status<'a> {
     }
 }
 
+/// A name comes before an alias, and an alias of the account's own goals before those that everybody has.
 fn goal_of_word(word: &str, settings: &AccountSettings) -> Option<usize> {
     let named = settings.goals.iter().position(|goal| same_word(&goal.name, word));
-    named.or_else(|| settings.goals.iter().position(|goal| goal.aliases.iter().any(|alias| same_word(alias, word))))
+    named.or_else(|| settings.goals.iter().rposition(|goal| goal.aliases.iter().any(|alias| same_word(alias, word))))
 }
 
 fn parse_count(text: &str) -> Option<u64> {

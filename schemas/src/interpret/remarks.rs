@@ -68,7 +68,7 @@ impl Remarks {
     }
 
     pub(crate) fn note_trimmed(&mut self, param: &Param) {
-        self.note(code::TRIMMED, || format!("space or quotes around {} were removed", shown(param)));
+        self.note(code::TRIMMED, || format!("space or signs around the value of {} were removed", shown(param)));
     }
 
     pub(crate) fn note_nested(&mut self, param: &Param) {

@@ -587,6 +587,24 @@ fn hints_are_short_whatever_came() {
     }
 }
 
+#[test]
+fn work_is_linear_in_the_request() {
+    let hidden = format!("dyn=a&ftd=1&x={}", "?b=".repeat(80_000));
+    let marks = format!("dyn=a&ftd=1&x={}", "\u{a4}cy=".repeat(40_000));
+    let url = format!("dyn=a&ftd=1&x=https://x{}", "?b=".repeat(80_000));
+    let many = "a={b}&".repeat(200);
+    let objects = format!("[{}]", vec![format!("{{{}\"z\":1}}", "\"a\":\"{b}\",".repeat(190)); 100].join(","));
+    for (query, body) in [(&hidden, ""), (&marks, ""), (&url, ""), (&many, objects.as_str())] {
+        let raw = RawRequest { query: query.as_bytes(), ..json(body) };
+        let start = std::time::Instant::now();
+        let readings = interpret(&raw, &settings(), NOW);
+        let kept = redact(&raw, &settings().redact, &|_, _| String::new());
+        assert_eq!(readings.len(), kept.len());
+        // Thousands of times what it takes, and a small part of what work that grows with the square would take.
+        assert!(start.elapsed().as_secs() < 20);
+    }
+}
+
 fn raw_bytes() -> impl Strategy<Value = Vec<u8>> {
     let word = prop::sample::select(vec![
         "clickId",

@@ -119,7 +119,8 @@ impl Postgres {
                 'zone-1234567', 'creative-123' FROM unnest($1::text[], $2::int[]) AS t(id, link)";
             client.execute(insert, &[&ids, &links]).await?;
         }
-        client.batch_execute("VACUUM ANALYZE clicks; CHECKPOINT").await?;
+        client.batch_execute("VACUUM ANALYZE clicks").await?;
+        client.batch_execute("CHECKPOINT").await?;
         Ok(())
     }
 

@@ -59,7 +59,10 @@ async fn every_setting_is_taken_and_shown() {
     for (field, value) in [
         ("currency", json!("USD")),
         ("timezone", json!("Europe/Malta")),
-        ("goals", json!([{"name": "vip", "dedup": "every", "repeat_window": "1h", "aliases": ["gold"]}, {"name": "signups", "dedup": "per_transaction"}])),
+        (
+            "goals",
+            json!([{"name": "vip", "dedup": "every", "repeat_window": "1h", "aliases": ["gold"]}, {"name": "signups", "dedup": "per_transaction"}]),
+        ),
         ("statuses", json!({"won": "approved", "lost": {"state": "rejected", "goal": "vip"}, "noise": "ignore"})),
         ("default_goal", json!("vip")),
         ("click_param", json!("sub7")),
@@ -96,6 +99,7 @@ async fn every_wrong_setting_is_named_with_what_to_do() {
         ("strict", json!("yes"), "/strict", "wrong_type"),
         ("goals", json!([{"name": "a b"}]), "/goals/0/name", "invalid_goal"),
         ("goals", json!([{"name": "clickid"}]), "/goals/0/name", "reserved_name"),
+        ("goals", json!([{"name": "ftd"}]), "/goals/0/name", "reserved_name"),
         ("goals", json!([{"name": "x"}, {"name": "X"}]), "/goals/1/name", "repeated_name"),
         ("goals", json!([{"name": "x", "aliases": ["ftds"]}]), "/goals/0/aliases/0", "repeated_name"),
         ("goals", json!([{"name": "x", "dedup": "twice"}]), "/goals/0/dedup", "invalid_value"),
@@ -109,8 +113,18 @@ async fn every_wrong_setting_is_named_with_what_to_do() {
         ("dyn", json!("label"), "/dyn", "invalid_value"),
         ("allow", json!(["10.0.0.0/40"]), "/allow/0", "invalid_cidr"),
         ("hmac", json!({"algorithm": "sha256"}), "/hmac/in", "missing_field"),
-        ("hmac", json!({"algorithm": "crc", "in": "query", "name": "s", "over": "query", "encoding": "hex", "secret": "x"}), "/hmac/algorithm", "invalid_value"),
-        ("hmac", json!({"algorithm": "md5", "in": "query", "name": "s", "over": "query", "encoding": "hex"}), "/hmac/secret", "missing_field"),
+        (
+            "hmac",
+            json!({"algorithm": "crc", "in": "query", "name": "s", "over": "query", "encoding": "hex", "secret": "x"}),
+            "/hmac/algorithm",
+            "invalid_value",
+        ),
+        (
+            "hmac",
+            json!({"algorithm": "md5", "in": "query", "name": "s", "over": "query", "encoding": "hex"}),
+            "/hmac/secret",
+            "missing_field",
+        ),
         ("answer", json!("xml"), "/answer", "invalid_value"),
         ("rate_limit", json!(0), "/rate_limit", "out_of_range"),
         ("redact", json!(["clickid"]), "/redact/0", "reserved_name"),
@@ -138,7 +152,8 @@ async fn accounts_are_patched_by_rfc_7396() {
     let world = World::start();
     let id = world.account("a").await;
     let path = format!("/v1/accounts/{id}");
-    let hmac = json!({"algorithm": "sha1", "in": "query", "name": "sig", "over": "query", "encoding": "hex", "secret": "old"});
+    let hmac =
+        json!({"algorithm": "sha1", "in": "query", "name": "sig", "over": "query", "encoding": "hex", "secret": "old"});
     let first = json!({"currency": "USD", "statuses": {"won": "approved", "lost": "rejected"}, "hmac": hmac, "goals": [{"name": "vip"}]});
     assert_eq!(world.patch(&path, first).await.status, StatusCode::OK);
     let second = json!({"currency": null, "statuses": {"WON": null, "open": "pending"}, "hmac": {"algorithm": "sha256"}, "paused": true});
@@ -199,7 +214,10 @@ async fn tokens_are_rotated_with_an_overlap() {
         assert_eq!(view.by_token(token, until.plus_ms(-1)).unwrap().record.id, id);
     }
     assert!(view.by_token(&first, until).is_none() && view.by_token(second, until).is_some());
-    assert_eq!(world.get(&format!("/v1/accounts/{id}")).await.body["previous_valid_until"], reply.body["previous_valid_until"]);
+    assert_eq!(
+        world.get(&format!("/v1/accounts/{id}")).await.body["previous_valid_until"],
+        reply.body["previous_valid_until"]
+    );
 
     world.post(&format!("/v1/accounts/{id}/rotate-token"), json!({"overlap": "0s"})).await;
     assert!(world.api.catalog.view().by_token(second, pipeline::clock::now()).is_none());
@@ -210,9 +228,8 @@ async fn tokens_are_rotated_with_an_overlap() {
 #[tokio::test]
 async fn postback_urls_are_ready_to_hand_over() {
     let world = World::start();
-    let made = world
-        .post("/v1/accounts", json!({"name": "a", "program": "income-access", "goals": [{"name": "vip"}]}))
-        .await;
+    let made =
+        world.post("/v1/accounts", json!({"name": "a", "program": "income-access", "goals": [{"name": "vip"}]})).await;
     let (id, base) = (made.body["id"].as_str().unwrap(), made.body["postback_base"].as_str().unwrap());
     let reply = world.get(&format!("/v1/accounts/{id}/postback-urls")).await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);

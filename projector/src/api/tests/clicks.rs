@@ -18,7 +18,10 @@ async fn clicks_are_imported_looked_up_and_counted_once() {
     ]});
     let made = world.post("/v1/clicks", clicks.clone()).await;
     assert_eq!(made.status, StatusCode::OK, "{}", made.text);
-    assert_eq!((&made.body["accepted"], &made.body["rejected"], &made.body["receipt"]), (&json!(2), &json!([]), &json!("0-1")));
+    assert_eq!(
+        (&made.body["accepted"], &made.body["rejected"], &made.body["receipt"]),
+        (&json!(2), &json!([]), &json!("0-1"))
+    );
 
     let receipt = made.body["receipt"].as_str().unwrap();
     let found = world.get(&format!("/v1/clicks?account={account}&id=foreign-1&after={receipt}&wait=10s")).await;
@@ -37,7 +40,12 @@ async fn clicks_are_imported_looked_up_and_counted_once() {
 
     let own = click["id"].as_str().unwrap();
     let journey = world.get(&format!("/v1/clicks/{own}")).await;
-    assert_eq!((&journey.body["click"], &journey.body["hits"], &journey.body["conversions"]), (click, &json!([]), &json!([])), "{}", journey.text);
+    assert_eq!(
+        (&journey.body["click"], &journey.body["hits"], &journey.body["conversions"]),
+        (click, &json!([]), &json!([])),
+        "{}",
+        journey.text
+    );
     assert_eq!(world.get("/v1/clicks/nope").await.status, StatusCode::NOT_FOUND);
     let other = world.key("other", schemas::catalog::Scope::Admin).await;
     assert_eq!(world.get_as(&other, &format!("/v1/clicks/{own}")).await.status, StatusCode::NOT_FOUND);
@@ -47,7 +55,9 @@ async fn clicks_are_imported_looked_up_and_counted_once() {
 async fn the_foreign_id_is_the_alias_and_a_dyn_beside_it_is_data() {
     let world = World::start();
     let account = world.account("a").await;
-    world.post("/v1/clicks", json!({"clicks": [{"account": account, "id": "F-1", "dyn": "{macro}", "sub2": ""}]})).await;
+    world
+        .post("/v1/clicks", json!({"clicks": [{"account": account, "id": "F-1", "dyn": "{macro}", "sub2": ""}]}))
+        .await;
     let found = world.get(&format!("/v1/clicks?account={account}&id=F-1&after=latest&wait=10s")).await;
     let click = &found.body["items"][0];
     assert_eq!((&click["dyn"], &click["sub2"]), (&json!(null), &json!(null)));
@@ -56,7 +66,10 @@ async fn the_foreign_id_is_the_alias_and_a_dyn_beside_it_is_data() {
     let input = serde_json::from_value(json!({"account": account, "id": "F-1", "dyn": "D"})).unwrap();
     let draft = crate::api::click_import::draft(&view, "default", ago(0), &input).unwrap();
     let schemas::EventBody::Click(click) = draft.body else { panic!() };
-    assert_eq!((click.alias.as_deref(), click.foreign.as_deref(), click.dyn_.as_deref()), (Some("f-1"), Some("F-1"), Some("D")));
+    assert_eq!(
+        (click.alias.as_deref(), click.foreign.as_deref(), click.dyn_.as_deref()),
+        (Some("f-1"), Some("F-1"), Some("D"))
+    );
     assert_eq!(draft.shard, schemas::id::alias_shard("default", &account, "f-1"));
     assert_eq!(click.id.shard(), draft.shard);
 }
@@ -92,7 +105,12 @@ async fn clicks_that_cannot_be_taken_are_rejected_alone() {
         .await;
     assert_eq!(reply.status, StatusCode::OK, "{}", reply.text);
     assert_eq!(reply.body["accepted"], 1);
-    let reasons: Vec<_> = reply.body["rejected"].as_array().unwrap().iter().map(|r| (r["index"].as_u64().unwrap(), r["reason"].as_str().unwrap())).collect();
+    let reasons: Vec<_> = reply.body["rejected"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (r["index"].as_u64().unwrap(), r["reason"].as_str().unwrap()))
+        .collect();
     assert_eq!(
         reasons,
         [

@@ -60,6 +60,10 @@ async fn openapi_describes_all_of_it_and_every_route_in_it_answers() {
     table.sort();
     assert_eq!(described, table);
 
+    let operations = described.iter().map(|(method, path)| &document["paths"][path][method]);
+    let names: std::collections::BTreeSet<_> = operations.map(|o| o["operationId"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), described.len(), "each operation has a name of its own");
+
     for (method, path) in described {
         let asked = path.replace("{id}", "none").replace("{reprocess}", "none");
         let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
@@ -153,9 +157,7 @@ async fn what_is_not_there_is_a_problem_too() {
 #[tokio::test]
 async fn health_and_metrics_need_no_key() {
     let world = World::start();
-    let ask = |path: &'static str| {
-        world.ask(axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap())
-    };
+    let ask = |path: &'static str| world.ask(axum::http::Request::get(path).body(axum::body::Body::empty()).unwrap());
     assert_eq!(ask("/livez").await.status, StatusCode::OK);
     assert_eq!(ask("/readyz").await.status, StatusCode::OK);
     assert_eq!(ask("/openapi.json").await.status, StatusCode::OK);

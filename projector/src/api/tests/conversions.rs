@@ -19,7 +19,12 @@ struct Made {
 
 /// A click, and a hit that made a conversion of it.
 async fn converted(world: &World, account: &str, foreign: &str, goal: &str, earning: &str) -> Made {
-    world.post("/v1/clicks", json!({"clicks": [{"account": account, "id": foreign, "time": ago(30).to_string(), "sub1": "s"}]})).await;
+    world
+        .post(
+            "/v1/clicks",
+            json!({"clicks": [{"account": account, "id": foreign, "time": ago(30).to_string(), "sub1": "s"}]}),
+        )
+        .await;
     let found = world.get(&format!("/v1/clicks?account={account}&id={foreign}&after=latest&wait=10s")).await;
     let click = found.body["items"][0]["id"].as_str().unwrap().to_owned();
     let id: ClickId = click.parse().unwrap();
@@ -50,8 +55,18 @@ async fn converted(world: &World, account: &str, foreign: &str, goal: &str, earn
         sub4: None,
         sub5: None,
     };
-    let raw = Raw { method: "GET".to_owned(), query: format!("clickId={foreign}&{goal}=1&earning={earning}"), ..Raw::default() };
-    let draft = Draft { id: hit, tenant: "default".to_owned(), time: now, shard: 0, body: EventBody::Hit(event(account, raw.clone())) };
+    let raw = Raw {
+        method: "GET".to_owned(),
+        query: format!("clickId={foreign}&{goal}=1&earning={earning}"),
+        ..Raw::default()
+    };
+    let draft = Draft {
+        id: hit,
+        tenant: "default".to_owned(),
+        time: now,
+        shard: 0,
+        body: EventBody::Hit(event(account, raw.clone())),
+    };
     let event = draft.clone().into_event(hit, 0);
     let decided = HitOutcome {
         hit: HitRef { id: hit, time: now, method: Some(raw.method), raw: Some(raw.query), body: None, remote: None },
@@ -129,6 +144,8 @@ async fn conversions_are_listed_filtered_and_shown_with_every_change() {
         ("goal=signups&goal=deposits", vec![&one, &two]),
         ("state=pending&tid=Tf2", vec![&two]),
         ("state=approved", vec![]),
+        ("state=!approved&goal=!signups", vec![&two]),
+        (&format!("account=!{account}"), vec![]),
         ("player=nobody", vec![]),
         (&format!("account={account}&basis=conversion&from={}", ago(5)), vec![&one, &two]),
         (&format!("basis=click&from={}", ago(5)), vec![]),
@@ -145,11 +162,19 @@ async fn conversions_are_listed_filtered_and_shown_with_every_change() {
     assert_ne!(page.body["items"][0]["id"], rest.body["items"][0]["id"]);
 
     let shown = world.get(&format!("/v1/conversions/{}", one.conversion)).await;
-    assert_eq!((&shown.body["earning"], &shown.body["changes"][0]["what"]), (&json!("1.50"), &json!("made")), "{}", shown.text);
+    assert_eq!(
+        (&shown.body["earning"], &shown.body["changes"][0]["what"]),
+        (&json!("1.50"), &json!("made")),
+        "{}",
+        shown.text
+    );
     assert_eq!(shown.body["changes"][0]["hit"], one.hit);
     assert_eq!(world.get("/v1/conversions/none").await.status, StatusCode::NOT_FOUND);
     let other = world.key("other", schemas::catalog::Scope::Admin).await;
-    assert_eq!(world.get_as(&other, &format!("/v1/conversions/{}", one.conversion)).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        world.get_as(&other, &format!("/v1/conversions/{}", one.conversion)).await.status,
+        StatusCode::NOT_FOUND
+    );
     assert_eq!(world.get_as(&other, "/v1/conversions").await.body["items"], json!([]));
 }
 
@@ -160,12 +185,24 @@ async fn conversions_are_adjusted_by_hand() {
     let made = converted(&world, &account, "f1", "signups", "1.50").await;
     let path = format!("/v1/conversions/{}", made.conversion);
     assert_eq!(world.get(&format!("{path}?after=latest&wait=10s")).await.status, StatusCode::OK);
-    let reply = world.post(&format!("{path}/adjust"), json!({"state": "approved", "earning": "2.5", "reason": "their mail"})).await;
+    let reply = world
+        .post(&format!("{path}/adjust"), json!({"state": "approved", "earning": "2.5", "reason": "their mail"}))
+        .await;
     assert!(reply.body["receipt"].as_str().unwrap().starts_with("0-"), "{}", reply.text);
     let shown = world.get(&format!("{path}?after={}&wait=10s", reply.body["receipt"].as_str().unwrap())).await;
-    assert_eq!((&shown.body["state"], &shown.body["earning"], &shown.body["version"]), (&json!("approved"), &json!("2.50"), &json!(2)));
+    assert_eq!(
+        (&shown.body["state"], &shown.body["earning"], &shown.body["version"]),
+        (&json!("approved"), &json!("2.50"), &json!(2))
+    );
     let change = &shown.body["changes"][1];
-    assert_eq!((&change["what"], &change["note"], &change["by"]), (&json!("adjusted"), &json!("their mail"), &json!("configured")), "{}", shown.text);
+    assert_eq!(
+        (&change["what"], &change["note"], &change["by"]),
+        (&json!("adjusted"), &json!("their mail"), &json!("configured")),
+        "{}",
+        shown.text
+    );
+    let same = world.post(&format!("{path}/adjust"), json!({"state": "approved", "reason": "again"})).await;
+    assert!(same.status.is_success(), "{}", same.text);
     for (body, pointer, code) in [
         (json!({"state": "approved"}), "/reason", "missing_field"),
         (json!({"reason": "x"}), "", "missing_field"),
@@ -189,7 +226,12 @@ async fn the_conversions_report_groups_filters_and_adds_up() {
     let report = world.get("/v1/reports/conversions?group_by=account&after=latest&wait=10s").await;
     assert_eq!(report.status, StatusCode::OK, "{}", report.text);
     let row = &report.body["rows"][0];
-    assert_eq!((&row["account"], &row["account_name"], &row["clicks"]), (&json!(account), &json!("Casino"), &json!(2)), "{}", report.text);
+    assert_eq!(
+        (&row["account"], &row["account_name"], &row["clicks"]),
+        (&json!(account), &json!("Casino"), &json!(2)),
+        "{}",
+        report.text
+    );
     assert_eq!(row["goals"], json!({"deposits": 1, "signups": 1}));
     assert_eq!(row["conversions"], json!({"pending": 2, "approved": 0, "rejected": 0}));
     assert_eq!(row["earnings"], json!([{"currency": "EUR", "state": "pending", "amount": "21.50"}]));
@@ -239,9 +281,24 @@ async fn the_postback_report_shows_every_hit() {
     let rows = report.body["rows"].as_array().unwrap();
     let hits: Vec<_> = rows.iter().map(|row| row["hit"].as_str().unwrap()).collect();
     assert_eq!(hits, [two.hit.as_str(), one.hit.as_str()], "newest first");
-    for field in ["hit", "time", "account", "method", "raw", "body", "remote", "outcome", "reason", "hint", "partial",
-        "corrections", "click", "waiting_until", "goals", "since_click_ms"]
-    {
+    for field in [
+        "hit",
+        "time",
+        "account",
+        "method",
+        "raw",
+        "body",
+        "remote",
+        "outcome",
+        "reason",
+        "hint",
+        "partial",
+        "corrections",
+        "click",
+        "waiting_until",
+        "goals",
+        "since_click_ms",
+    ] {
         assert!(rows[0].get(field).is_some(), "{field}: {}", rows[0]);
     }
     assert_eq!((&rows[1]["click"], &rows[1]["raw"]), (&json!(one.click), &json!("clickId=f1&signups=1&earning=1.50")));
@@ -249,6 +306,10 @@ async fn the_postback_report_shows_every_hit() {
     for (query, count) in [
         ("outcome=converted", 2),
         ("outcome=!converted", 0),
+        ("outcome=!waiting&reason=!duplicate", 2),
+        ("reason=", 2),
+        (&format!("account=!{account}"), 0),
+        ("account=!none", 2),
         ("outcome=rejected&outcome=waiting", 0),
         ("reason=unknown_click", 0),
         (&format!("account={account}&click={}", one.click), 1),

@@ -69,12 +69,27 @@ async fn programs_built_in_and_own_are_equal_citizens() {
     let world = World::start();
     let found = world.get("/v1/programs?q=income%20access").await;
     let item = &found.body["items"][0];
-    for field in ["id", "name", "click_param", "click_in", "click_value", "placeholders", "statuses", "currency",
-        "timezone", "default_goal", "postback", "source", "verified"]
-    {
+    for field in [
+        "id",
+        "name",
+        "click_param",
+        "click_in",
+        "click_value",
+        "placeholders",
+        "statuses",
+        "currency",
+        "timezone",
+        "default_goal",
+        "postback",
+        "source",
+        "verified",
+    ] {
         assert!(item.get(field).is_some(), "{field}: {item}");
     }
-    assert_eq!((&item["id"], &item["click_param"], &item["built_in"]), (&json!("income-access"), &json!("c"), &json!(true)));
+    assert_eq!(
+        (&item["id"], &item["click_param"], &item["built_in"]),
+        (&json!("income-access"), &json!("c"), &json!(true))
+    );
     assert!(world.get("/v1/programs?limit=1000").await.body["items"].as_array().unwrap().len() >= 30);
 
     let own = json!({
@@ -92,8 +107,15 @@ async fn programs_built_in_and_own_are_equal_citizens() {
     let account = world.post("/v1/accounts", json!({"name": "a", "program": "my-program"})).await;
     assert_eq!((&account.body["currency"], &account.body["click_param"]), (&json!("USD"), &json!("s2")));
 
-    let patched = world.patch("/v1/programs/my-program", json!({"click_param": "sub", "currency": null, "statuses": {"1": null}})).await;
-    assert_eq!((&patched.body["click_param"], &patched.body["currency"]), (&json!("sub"), &Value::Null), "{}", patched.text);
+    let patched = world
+        .patch("/v1/programs/my-program", json!({"click_param": "sub", "currency": null, "statuses": {"1": null}}))
+        .await;
+    assert_eq!(
+        (&patched.body["click_param"], &patched.body["currency"]),
+        (&json!("sub"), &Value::Null),
+        "{}",
+        patched.text
+    );
     assert_eq!(patched.body["statuses"], json!({"lead": {"goal": "signups"}}));
     let id = account.body["id"].as_str().unwrap();
     assert_eq!(world.get(&format!("/v1/accounts/{id}")).await.body["click_param"], "sub");
@@ -104,7 +126,11 @@ async fn programs_built_in_and_own_are_equal_citizens() {
     for (body, pointer, code) in [
         (json!({"name": "x"}), "/click_param", "missing_field"),
         (json!({"name": "x", "click_param": "c", "click_in": "header"}), "/click_in", "invalid_value"),
-        (json!({"name": "x", "click_param": "c", "placeholders": {"click": "{c}"}}), "/placeholders/click", "unknown_placeholder"),
+        (
+            json!({"name": "x", "click_param": "c", "placeholders": {"click": "{c}"}}),
+            "/placeholders/click",
+            "unknown_placeholder",
+        ),
         (json!({"name": "x", "click_param": "c", "id": "No Slug"}), "/id", "invalid_id"),
         (json!({"name": "x", "click_param": "c", "curency": "EUR"}), "/curency", "unknown_field"),
     ] {
@@ -137,7 +163,8 @@ async fn check_explains_with_the_accounts_settings() {
     assert_eq!(reply.body["corrections"].as_array().unwrap().len(), 1);
     let generic = world.post("/v1/check", json!({"url": url})).await;
     assert_eq!((&generic.body["would"], &generic.body["reason"]), (&json!("rejected"), &json!("missing_event")));
-    let foreign = world.post("/v1/check", json!({"url": "https://x.example/post-back/abc?clickId=1&vip=1", "account": id})).await;
+    let foreign =
+        world.post("/v1/check", json!({"url": "https://x.example/post-back/abc?clickId=1&vip=1", "account": id})).await;
     assert!(foreign.body["findings"].to_string().contains("not this account's"), "{}", foreign.text);
     let landing = world.post("/v1/check", json!({"url": "https://casino.example/?payload=x", "account": id})).await;
     assert_eq!((&landing.body["kind"], &landing.body["would"]), (&json!("link"), &json!("rejected")));
@@ -157,7 +184,10 @@ async fn reprocess_is_accepted_and_shows_its_figures() {
     assert!(["running", "done"].contains(&shown.body["state"].as_str().unwrap()));
     assert_eq!((&shown.body["hits"], &shown.body["would_change"]), (&json!(0), &json!(0)));
     assert!(shown.body.get("changed").is_none());
-    assert_eq!((&shown.body["from"], &shown.body["to"]), (&json!("2026-01-01T00:00:00.000Z"), &json!("2026-02-01T00:00:00.000Z")));
+    assert_eq!(
+        (&shown.body["from"], &shown.body["to"]),
+        (&json!("2026-01-01T00:00:00.000Z"), &json!("2026-02-01T00:00:00.000Z"))
+    );
     assert_eq!(world.get(&format!("{path}/rep_none")).await.status, StatusCode::NOT_FOUND);
     for (body, pointer, code) in [
         (json!({"to": "2026-01-31"}), "/from", "missing_field"),

@@ -99,7 +99,10 @@ async fn patches_of_different_fields_at_once_both_hold() {
     );
     assert!([one.status, two.status, three.status].iter().all(StatusCode::is_success));
     let shown = world.get(&path).await.body;
-    assert_eq!((&shown["name"], &shown["paused"], &shown["statuses"]), (&json!("b"), &json!(true), &json!({"won": "approved"})));
+    assert_eq!(
+        (&shown["name"], &shown["paused"], &shown["statuses"]),
+        (&json!("b"), &json!(true), &json!({"won": "approved"}))
+    );
 }
 
 #[tokio::test]

@@ -87,8 +87,7 @@ impl World {
         let health = Health::new(Duration::from_secs(60));
         let beat = health.component("test");
         beat.set_ready(true);
-        let projector =
-            crate::run::spawn(dir.path(), log.reader().unwrap(), taken, Arc::clone(&end)).unwrap();
+        let projector = crate::run::spawn(dir.path(), log.reader().unwrap(), taken, Arc::clone(&end)).unwrap();
         let (appender, requests) = append::channel(4_096);
         let decisions = Arc::new(Mutex::new(Decisions::default()));
         let writer = Writer {
@@ -194,7 +193,7 @@ impl Writer {
         let run = EventId::new(clock::now(), 0, 1);
         while let Some(request) = requests.blocking_recv() {
             match request {
-                append::Request::Catalog { record, answer } => {
+                append::Request::Catalog { record, answer, .. } => {
                     let mut decisions = self.decisions.lock().unwrap();
                     let applied = if decisions.stale > 0 {
                         decisions.stale -= 1;
@@ -206,13 +205,12 @@ impl Writer {
                     };
                     drop(answer.send(Ok(applied)));
                 }
-                append::Request::Events { drafts, answer } => {
+                append::Request::Events { drafts, answer, .. } => {
                     let first = self.log.position().next;
                     let events: Vec<_> =
                         drafts.into_iter().zip(first..).map(|(draft, n)| draft.into_event(run, n)).collect();
                     self.append(first, &events);
-                    let receipts =
-                        (first..).take(events.len()).map(|src| Receipt { partition: 0, src }).collect();
+                    let receipts = (first..).take(events.len()).map(|src| Receipt { partition: 0, src }).collect();
                     drop(answer.send(Ok(receipts)));
                 }
             }

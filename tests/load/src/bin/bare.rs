@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-const ANSWER: &str = r#"{"status":"accepted","hit":"06h04jgwtdxkh38h8q73vxjfg0","receipt":"0-123456"}"#;
+const ANSWER: &str = r#"{"status":"accepted","hit":"06h04jgwtdxkh38h8q73vxkpc1","receipt":"0-123456"}"#;
 
 async fn postback(Path(token): Path<String>, RawQuery(query): RawQuery) -> impl IntoResponse {
     if token.is_empty() || query.is_none() {

@@ -123,6 +123,6 @@ async fn path(clickback: &Clickback, call: &str) -> Result<String> {
         return Ok(call);
     }
     let newest = clickback.api.get("/v1/reports/postbacks?limit=1&outcome=converted").await?;
-    let click = newest["rows"][0]["click"]["id"].as_str().context("no click")?;
+    let click = newest["rows"][0]["click"].as_str().context("no click")?;
     Ok(call.replace("CLICK", click))
 }

@@ -1,0 +1,143 @@
+use proptest::{strategy::Strategy, test_runner::TestRunner};
+
+use super::*;
+use crate::testing::{World, folder, steps};
+use pipeline::log::Log;
+
+fn world() -> World {
+    let mut runner = TestRunner::deterministic();
+    let tree = steps(60..61).new_tree(&mut runner).unwrap();
+    World::of(&proptest::strategy::ValueTree::current(&tree))
+}
+
+struct Started {
+    dir: tempfile::TempDir,
+    log: Log,
+    sender: mpsc::SyncSender<Arc<Batch>>,
+    projector: Projector,
+    end: u64,
+}
+
+fn started() -> Started {
+    let world = world();
+    let (dir, log) = folder(&world.outcomes, &[4]);
+    let end = log.position().next;
+    let (sender, receiver) = mpsc::sync_channel(4);
+    let projector = spawn(dir.path(), log.reader().unwrap(), receiver, Arc::new(LogEnd::new(end))).unwrap();
+    Started { dir, log, sender, projector, end }
+}
+
+fn shows(projector: &Projector, next: u64) {
+    let mut visible = projector.visible.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { visible.wait_for(|seen| *seen >= next).await.map(drop) }).unwrap();
+}
+
+fn meddle(path: &Path, sql: &str) {
+    rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap();
+}
+
+/// Fails every commit, as a full disk does.
+const NO_ROOM: &str = "CREATE TRIGGER no_room BEFORE UPDATE ON position BEGIN SELECT RAISE(ROLLBACK, 'no room'); END";
+
+#[test]
+fn an_end_does_not_wait_for_tables_that_cannot_be_written() {
+    let Started { dir, mut log, sender, projector, end } = started();
+    shows(&projector, end);
+    meddle(&generation::live(dir.path()).unwrap().unwrap().path, NO_ROOM);
+    crate::testing::append(&mut log, &world().outcomes[..3]);
+    drop(sender);
+    let (said, heard) = mpsc::channel();
+    thread::spawn(move || said.send(projector.join()));
+    let ended = heard.recv_timeout(Duration::from_secs(20)).expect("the thread ends");
+    assert!(format!("{:#}", ended.unwrap_err()).contains("no room"));
+}
+
+#[test]
+fn a_writer_that_failed_never_says_that_it_is_further() {
+    let world = world();
+    let (dir, log) = folder(&world.outcomes, &[4]);
+    let reader = log.reader().unwrap();
+    let (live, mut tables) = generation::open(dir.path(), &reader).unwrap();
+    meddle(&live.path, NO_ROOM);
+    let end = take_from_log(&reader, &mut tables).unwrap().unwrap();
+    assert!(tables.flush(end).is_err());
+    meddle(&live.path, "DROP TRIGGER no_room");
+    // There is room again, but the rows went with the transaction.
+    assert!(tables.flush(end).is_err() && tables.take(end.next, &world.outcomes[..1]).is_err());
+    drop(tables);
+    let mut tables = generation::reopen(&live, &reader).unwrap().unwrap();
+    assert_eq!(tables.position(), Position::START);
+    catch_up_for_tests(&reader, &mut tables);
+    assert_eq!(crate::audit::audit(dir.path()).unwrap().different, 0);
+}
+
+#[test]
+fn an_error_of_the_live_tables_leaves_a_rebuild_alone() {
+    let Started { dir, log, sender, projector, end } = started();
+    shows(&projector, end);
+    drop(sender);
+    projector.join().unwrap();
+    let reader = log.reader().unwrap();
+    let live = generation::open(dir.path(), &reader).unwrap();
+    let (beside, built) = build(dir.path(), live.0.number + 1, &LogEnd::new(end)).unwrap();
+    let mut follower = follower(dir.path(), log.reader().unwrap(), end, live);
+    follower.number = beside.number;
+    for error in [anyhow!("no room"), anyhow!(broken())] {
+        follower.reopen(&error);
+        assert!(beside.path.exists(), "{error}");
+    }
+    follower.finish(beside.clone(), built).unwrap();
+    drop(follower);
+    assert_eq!(generation::live(dir.path()).unwrap(), Some(beside));
+    assert_eq!(generation::list(dir.path()).unwrap().len(), 1);
+    assert_eq!(crate::audit::audit(dir.path()).unwrap().different, 0);
+}
+
+fn broken() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), None)
+}
+
+#[test]
+fn a_long_log_is_read_in_pieces() {
+    let world = world();
+    let (dir, log) = folder(&world.outcomes, &[4]);
+    let live = generation::open(dir.path(), &log.reader().unwrap()).unwrap();
+    let end = log.position().next;
+    let mut follower = follower(dir.path(), log.reader().unwrap(), end, live);
+    follower.catch_up(u64::MAX, Duration::ZERO).unwrap();
+    assert!(follower.behind && follower.tables.next() == 0);
+    // A batch that does not follow yet is left to the log.
+    let batch = Batch { first: 10, end: log.position(), outcomes: Vec::new() };
+    follower.take(&batch).unwrap();
+    assert_eq!(follower.tables.next(), 0);
+    follower.catch_up(u64::MAX, READ_FOR).unwrap();
+    assert!(!follower.behind && follower.tables.next() == end);
+}
+
+fn follower(dir: &Path, log: LogReader, end: u64, live: (Generation, Tables)) -> Follower {
+    let links = Links {
+        reports: Reports::at(&live.0.path),
+        visible: watch::channel(0).0,
+        decided: broadcast::channel(1).0,
+        requests: mpsc::channel().1,
+    };
+    Follower::new(dir, log, Arc::new(LogEnd::new(end)), live, links)
+}
+
+#[test]
+fn a_damaged_log_leaves_the_tables_alone() {
+    let Started { dir, log, sender, projector, end } = started();
+    shows(&projector, end);
+    drop(sender);
+    projector.join().unwrap();
+    drop(log);
+    let path = dir.path().join("log.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[2 * 8_192..].fill(0x5a);
+    std::fs::write(&path, bytes).unwrap();
+    let reader = LogReader::open(dir.path()).unwrap();
+    let error = generation::open(dir.path(), &reader).err().expect("the log cannot be read");
+    assert!(error.chain().any(|cause| cause.is::<rusqlite::Error>()), "{error:#}");
+    assert!(!generation::is_broken(&error) && generation::live(dir.path()).unwrap().is_some());
+}
