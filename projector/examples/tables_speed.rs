@@ -11,9 +11,7 @@ use projector::tables::Tables;
 use schemas::{
     Amount, ClickId, Currency, EventId, Outcome, Time,
     chain::{Chain, Position},
-    outcome::{
-        Change, ClickData, ClickRef, Conversion, GoalOutcome, HitOutcome, HitRef, Kind, Status,
-    },
+    outcome::{Change, ClickData, ClickRef, Conversion, GoalOutcome, HitOutcome, HitRef, Kind, Status},
     status::State,
 };
 
@@ -84,7 +82,7 @@ fn hit(random: &mut Random, time: Time, click: &ClickData) -> Outcome {
     let conversion = Conversion {
         id: format!("{:016x}{:010x}", random.next(), random.next() >> 24),
         version: 1,
-        goal: if random.next() % 4 == 0 { "firsttimedeposits" } else { "signups" }.to_owned(),
+        goal: if random.next().is_multiple_of(4) { "firsttimedeposits" } else { "signups" }.to_owned(),
         count: 1,
         state: State::Approved,
         earning: Some(Amount::from_units(5_000_000_000).unwrap()),
@@ -207,6 +205,10 @@ fn main() {
         slowest = slowest.max(began.elapsed().as_secs_f64());
     }
     let size = std::fs::metadata(&path).unwrap().len();
-    println!("{made} hits: {:.2} µs CPU and {:.2} µs wall per hit with its click", cpu / made as f64 * 1e6, wall / made as f64 * 1e6);
+    println!(
+        "{made} hits: {:.2} µs CPU and {:.2} µs wall per hit with its click",
+        cpu / made as f64 * 1e6,
+        wall / made as f64 * 1e6
+    );
     println!("slowest flush {:.0} ms, {} bytes per hit on disk", slowest * 1e3, size / made);
 }

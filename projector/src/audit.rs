@@ -12,10 +12,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use pipeline::LogReader;
 
-use crate::{
-    report::Reports,
-    tables::generation,
-};
+use crate::{report::Reports, tables::generation};
 use compare::Comparison;
 use expected::Expected;
 
@@ -39,7 +36,8 @@ pub struct Audit {
 /// Only reads; may run beside a live process.
 pub fn audit(dir: &Path) -> Result<Audit> {
     let log = LogReader::open(dir)?;
-    let live = generation::live(dir)?.context("there are no report tables in this folder: start `clickback run` once")?;
+    let live =
+        generation::live(dir)?.context("there are no report tables in this folder: start `clickback run` once")?;
     let reports = Reports::at(&live.path);
     let mut ledger = Ledger { log, expected: Expected::default() };
     let mut comparison = Comparison::default();
@@ -66,7 +64,8 @@ impl Ledger {
                 for line in block.outcomes() {
                     let (src, payload) = line?;
                     if (self.expected.next..to).contains(&src) {
-                        let outcome = serde_json::from_slice(payload).with_context(|| format!("outcome {src} of the log"))?;
+                        let outcome =
+                            serde_json::from_slice(payload).with_context(|| format!("outcome {src} of the log"))?;
                         self.expected.take(src, &outcome)?;
                     }
                 }

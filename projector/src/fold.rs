@@ -106,8 +106,14 @@ pub struct Delta<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Measure<'a> {
     /// Clicks, at click time. Previews, prefetches and bots are counted apart.
-    Clicks { flagged: bool },
-    Conversions { goal: &'a str, state: State, currency: Currency },
+    Clicks {
+        flagged: bool,
+    },
+    Conversions {
+        goal: &'a str,
+        state: State,
+        currency: Currency,
+    },
 }
 
 /// What a cell holds per measure. Money is in units of 10⁻⁸.
@@ -304,4 +310,112 @@ fn version_by_hand(outcome: &Outcome) -> Option<Version<'_>> {
 /// `(code, detail)` pairs, as rows keep them.
 pub fn pairs(corrections: &[Correction]) -> Vec<(&str, &str)> {
     corrections.iter().map(|correction| (correction.code.as_str(), correction.detail.as_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use schemas::Reason;
+
+    use super::*;
+    use crate::testing::{Step, World};
+
+    fn click_and_conversion() -> [Step; 2] {
+        let values = [Some(1), None, Some(2), None, None, None];
+        [
+            Step::Click { account: 1, link: Some(2), values, flag: false, earlier_min: 0, imported: false },
+            Step::Convert {
+                click: 0,
+                goal: 1,
+                state: 1,
+                count: 2,
+                earning: Some(5_000),
+                usd: true,
+                tid: Some(7),
+                later_min: 16,
+            },
+        ]
+    }
+
+    #[test]
+    fn a_click_counts_once_in_all_that_it_belongs_to() {
+        let world = World::of(&click_and_conversion());
+        let folded = fold(&world.outcomes[0]);
+        let [delta] = folded.deltas[..] else { panic!("{:?}", folded.deltas) };
+        assert_eq!((delta.account, delta.by), ("acc_1", Sums::ONE));
+        assert_eq!(delta.measure, Measure::Clicks { flagged: false });
+        let values = Family::ALL.map(|family| delta.origin.value(family));
+        assert_eq!(values, [Some(""), Some("lnk_2"), Some("V1"), None, Some("V2"), None, None, None]);
+
+        let mut again = world.outcomes[0].clone();
+        again.reason = Some(Reason::Duplicate);
+        let folded = fold(&again);
+        assert!(folded.click.is_none() && folded.deltas.is_empty(), "a repeated import changes nothing");
+    }
+
+    #[test]
+    fn a_conversion_counts_at_click_time_and_at_its_own_time() {
+        let world = World::of(&click_and_conversion());
+        let (click, folded) = (&world.clicks[0], fold(&world.outcomes[1]));
+        let [at_click, at_conversion] = folded.deltas[..] else { panic!("{:?}", folded.deltas) };
+        assert_eq!((at_click.basis, at_click.time), (Basis::Click, click.time));
+        assert_eq!((at_conversion.basis, at_conversion.time), (Basis::Conversion, click.time.plus_ms(16 * MINUTE_MS)));
+        let measure =
+            Measure::Conversions { goal: "firsttimedeposits", state: State::Approved, currency: Currency::USD };
+        for delta in [at_click, at_conversion] {
+            assert_eq!((delta.measure, delta.origin), (measure, click.into()));
+            assert_eq!(delta.by, Sums { count: 2, earning: 5_000_000_000, value: 0 });
+        }
+        let [version] = folded.versions[..] else { panic!("{:?}", folded.versions) };
+        assert_eq!((version.what, version.hit), (What::Made, Some(world.outcomes[1].id)));
+    }
+
+    #[test]
+    fn a_change_of_state_is_taken_from_one_cell_and_given_to_another() {
+        let mut steps = click_and_conversion().to_vec();
+        steps.push(Step::Update { conversion: 0, state: 2, earning: None });
+        let world = World::of(&steps);
+        let folded = fold(&world.outcomes[2]);
+        let counts: Vec<_> = folded.deltas.iter().map(|delta| (delta.measure, delta.by.count)).collect();
+        let of = |state| Measure::Conversions { goal: "firsttimedeposits", state, currency: Currency::USD };
+        let (before, after) = ((of(State::Approved), -2), (of(State::Rejected), 2));
+        assert_eq!(counts, [before, before, after, after]);
+        assert_eq!(folded.versions[0].what, What::Updated);
+    }
+
+    #[test]
+    fn a_correction_by_hand_finds_its_origin_in_the_record() {
+        let mut steps = click_and_conversion().to_vec();
+        steps.push(Step::Adjust { conversion: 0, state: 0, earning: Some(100) });
+        let world = World::of(&steps);
+        let folded = fold(&world.outcomes[2]);
+        assert!(folded.deltas.iter().all(|delta| delta.origin == (&world.clicks[0]).into()));
+        let [version] = folded.versions[..] else { panic!("{:?}", folded.versions) };
+        assert_eq!((version.what, version.hand), (What::Adjusted, Some(("key_1", "as agreed"))));
+        assert!(folded.click.is_none(), "the click of a correction is not a new click");
+    }
+
+    #[test]
+    fn a_label_stands_in_dyn_and_a_dry_run_nowhere() {
+        let steps = [
+            Step::Label { account: 0, label: 3, goal: 0, earning: None },
+            Step::Reprocess { conversion: 0, dry_run: true },
+            Step::Reprocess { conversion: 0, dry_run: false },
+        ];
+        let world = World::of(&steps);
+        for at in [0, 2] {
+            let folded = fold(&world.outcomes[at]);
+            assert!(!folded.deltas.is_empty());
+            assert!(folded.deltas.iter().all(|delta| delta.origin == Origin::of_label(Some("label3"))));
+        }
+        let folded = fold(&world.outcomes[1]);
+        assert!(folded.deltas.is_empty() && folded.versions.is_empty() && folded.hits.is_empty());
+        assert_eq!(fold(&world.outcomes[2]).versions[0].what, What::Withdrawn);
+    }
+
+    #[test]
+    fn buckets_are_quarters_of_utc_days() {
+        let time: Time = "2026-10-25T23:59:59.999Z".parse().unwrap();
+        assert_eq!((day(time), quarter(time)), (20_751, 95));
+        assert_eq!((day(time.plus_ms(1)), quarter(time.plus_ms(1))), (20_752, 0));
+    }
 }

@@ -103,7 +103,10 @@ enum Built {
     Problem(String),
 }
 
-async fn blocking<T: Send + 'static>(job: &Arc<Job>, work: impl FnOnce(&Job) -> Result<T> + Send + 'static) -> Result<T> {
+async fn blocking<T: Send + 'static>(
+    job: &Arc<Job>,
+    work: impl FnOnce(&Job) -> Result<T> + Send + 'static,
+) -> Result<T> {
     let job = Arc::clone(job);
     tokio::task::spawn_blocking(move || work(&job)).await.map_err(|error| anyhow!(error))?
 }
@@ -117,8 +120,7 @@ impl Job {
     fn with_settings<T>(&self, work: impl FnOnce(&View, &Again<'_>) -> Result<T>) -> Result<T> {
         let view = self.context.catalog.view();
         let account = view.account(&self.tenant, &self.request.account).context("the account is not there")?;
-        let again =
-            Again { tenant: &self.tenant, account: &self.request.account, settings: &account.settings };
+        let again = Again { tenant: &self.tenant, account: &self.request.account, settings: &account.settings };
         work(&view, &again)
     }
 

@@ -270,7 +270,8 @@ fn conversion_lists(reports: &Reports, limit: usize) -> Result<(), TestCaseError
     for basis in [Basis::Click, Basis::Conversion] {
         let from = Some(Moment::Instant(middle));
         let to = Some(Moment::Instant(middle.plus_ms(1_000 * MINUTE_MS)));
-        let some = all(ConversionQuery { from, to, basis, goals: vec!["signups".to_owned()], ..ConversionQuery::default() });
+        let some =
+            all(ConversionQuery { from, to, basis, goals: vec!["signups".to_owned()], ..ConversionQuery::default() });
         let within = |row: &&crate::report::ConversionRow| {
             let time = if basis == Basis::Click { row.click_time } else { row.time };
             time >= middle && time < middle.plus_ms(1_000 * MINUTE_MS) && row.goal == "signups"
@@ -278,7 +279,10 @@ fn conversion_lists(reports: &Reports, limit: usize) -> Result<(), TestCaseError
         prop_assert_eq!(some, everything.iter().filter(within).cloned().collect::<Vec<_>>());
     }
     let of_tid = all(ConversionQuery { tid: Some("t2".to_owned()), ..ConversionQuery::default() });
-    prop_assert_eq!(of_tid, everything.iter().filter(|row| row.tid.as_deref() == Some("t2")).cloned().collect::<Vec<_>>());
+    prop_assert_eq!(
+        of_tid,
+        everything.iter().filter(|row| row.tid.as_deref() == Some("t2")).cloned().collect::<Vec<_>>()
+    );
     Ok(())
 }
 
@@ -286,7 +290,14 @@ fn some_world(clicks: u32) -> World {
     let mut steps = Vec::new();
     for n in 0..clicks {
         let values = [Some(n as u8 % 7), Some(1), None, None, None, None];
-        steps.push(Step::Click { account: n as u8, link: Some(0), values, flag: false, earlier_min: 0, imported: false });
+        steps.push(Step::Click {
+            account: n as u8,
+            link: Some(0),
+            values,
+            flag: false,
+            earlier_min: 0,
+            imported: false,
+        });
         steps.push(Step::Convert {
             click: n as u8,
             goal: n as u8,
@@ -420,7 +431,8 @@ fn tables_of_another_log_or_form_are_built_again() {
     break_with("UPDATE position SET next = 1000");
     break_with("PRAGMA user_version = 77");
     break_with("UPDATE position SET live = 0");
-    std::fs::write(&path, b"this is no database, but it is long enough to be read as one: ........................").unwrap();
+    std::fs::write(&path, b"this is no database, but it is long enough to be read as one: ........................")
+        .unwrap();
     let (_, tables) = generation::open(dir.path(), &log.reader().unwrap()).unwrap();
     assert_eq!(tables.position(), Position::START);
 }
@@ -456,7 +468,11 @@ fn free_values_beyond_the_bound_are_other() {
     assert_eq!(report.totals.clicks, Some(named as i64 + 20));
     assert!(report.rows[0].other && report.rows[0].measures.clicks == Some(20) && !report.rows[0].at_least);
     assert!(report.rows[1].at_least && report.rows[1].measures.clicks == Some(1));
-    assert!(serde_json::to_string(&report.rows[1]).unwrap().starts_with(r#"{"dyn":"value00000","at_least":true,"clicks":1"#));
+    assert!(
+        serde_json::to_string(&report.rows[1])
+            .unwrap()
+            .starts_with(r#"{"dyn":"value00000","at_least":true,"clicks":1"#)
+    );
     let unnamed = Filter(vec![Match::Is(format!("value{:05}", named + 7))]);
     query.filters = Filters::from([(Dimension::Dyn, unnamed)]);
     let report = reports.conversions_report(&directory(), &query).unwrap();

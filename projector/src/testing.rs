@@ -23,20 +23,62 @@ pub const TENANT: &str = "default";
 
 #[derive(Clone, Debug)]
 pub enum Step {
-    Click { account: u8, link: Option<u8>, values: [Option<u8>; 6], flag: bool, earlier_min: u16, imported: bool },
+    Click {
+        account: u8,
+        link: Option<u8>,
+        values: [Option<u8>; 6],
+        flag: bool,
+        earlier_min: u16,
+        imported: bool,
+    },
     /// A hit on a click that makes a conversion.
-    Convert { click: u8, goal: u8, state: u8, count: u8, earning: Option<i32>, usd: bool, tid: Option<u8>, later_min: u16 },
-    Label { account: u8, label: u8, goal: u8, earning: Option<i32> },
+    Convert {
+        click: u8,
+        goal: u8,
+        state: u8,
+        count: u8,
+        earning: Option<i32>,
+        usd: bool,
+        tid: Option<u8>,
+        later_min: u16,
+    },
+    Label {
+        account: u8,
+        label: u8,
+        goal: u8,
+        earning: Option<i32>,
+    },
     /// A hit that changes a conversion.
-    Update { conversion: u8, state: u8, earning: Option<i32> },
-    Adjust { conversion: u8, state: u8, earning: Option<i32> },
-    Reject { account: u8, reason: u8 },
-    Wait { account: u8 },
+    Update {
+        conversion: u8,
+        state: u8,
+        earning: Option<i32>,
+    },
+    Adjust {
+        conversion: u8,
+        state: u8,
+        earning: Option<i32>,
+    },
+    Reject {
+        account: u8,
+        reason: u8,
+    },
+    Wait {
+        account: u8,
+    },
     /// A click that wakes everything that waits for it.
-    Wake { account: u8, link: Option<u8> },
-    Tick { expire: bool },
+    Wake {
+        account: u8,
+        link: Option<u8>,
+    },
+    Tick {
+        expire: bool,
+    },
     /// Withdraws a conversion, its hit being worthless now; or makes it again.
-    Reprocess { conversion: u8, dry_run: bool },
+    Reprocess {
+        conversion: u8,
+        dry_run: bool,
+    },
     Repeat,
 }
 
@@ -221,7 +263,14 @@ impl World {
         self.outcomes.push(outcome);
     }
 
-    fn click(&mut self, account: &str, link: Option<u8>, values: &[Option<u8>; 6], flag: bool, earlier: i64) -> ClickData {
+    fn click(
+        &mut self,
+        account: &str,
+        link: Option<u8>,
+        values: &[Option<u8>; 6],
+        flag: bool,
+        earlier: i64,
+    ) -> ClickData {
         let time = Time::from_ms(self.now - earlier);
         let id = ClickId::new(time, 5, self.outcomes.len() as u64);
         let [dyn_, sub1, sub2, sub3, sub4, sub5] = values.map(|value| value.map(|value| format!("V{value}")));
@@ -261,7 +310,13 @@ impl World {
         }
     }
 
-    fn convert(&mut self, account: &str, click: Option<ClickRef>, label: Option<String>, conversion: Conversion) -> Outcome {
+    fn convert(
+        &mut self,
+        account: &str,
+        click: Option<ClickRef>,
+        label: Option<String>,
+        conversion: Conversion,
+    ) -> Outcome {
         let hit = self.hit_ref();
         let entry = HitOutcome {
             click: click.clone(),
@@ -270,7 +325,8 @@ impl World {
             goals: vec![made(&conversion, Status::Converted)],
             ..self.hit(account, hit.clone(), Status::Converted)
         };
-        let known = Known { conversion: conversion.clone(), account: account.to_owned(), click, label, hit: short(&hit) };
+        let known =
+            Known { conversion: conversion.clone(), account: account.to_owned(), click, label, hit: short(&hit) };
         let changes = changes(&known, None, Some(&conversion));
         self.conversions.push(known);
         Outcome { hits: vec![entry], changes, ..self.outcome(Kind::Hit) }
@@ -466,7 +522,11 @@ pub fn directory() -> Directory<'static> {
     Directory {
         account: Box::new(|id| {
             let program = if id == "acc_0" { "generic" } else { "other" };
-            Some(AccountNames { name: format!("Account {id}"), program: program.to_owned(), timezone: "Europe/Malta".to_owned() })
+            Some(AccountNames {
+                name: format!("Account {id}"),
+                program: program.to_owned(),
+                timezone: "Europe/Malta".to_owned(),
+            })
         }),
         program: Box::new(|id| Some(format!("Program {id}"))),
         link: Box::new(|id| Some(format!("Link {id}"))),

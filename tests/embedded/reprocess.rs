@@ -91,3 +91,63 @@ async fn what_no_longer_holds_is_withdrawn_and_hand_adjustments_stay() {
     assert_eq!(totals["earnings"][0]["amount"], "9.00");
     server.folder.assert_audit_is_clean();
 }
+
+/// Clicks that share an alias, hits by that alias and by an own id, and a second run over a part of the hits only.
+#[tokio::test]
+async fn histories_of_aliases_keep_what_an_earlier_run_has_read() {
+    let server = Server::start();
+    let settings = json!({ "goals": [{ "name": "kyc" }, { "name": "vip" }] });
+    let send = async |account: &Account, link: &system_tests::Link| {
+        let first = server.follow_link(link, "dyn=Shared").await;
+        let mut hits = vec![server.postback(account, "dyn=shared&event=kyc").await.expect(200).hit()];
+        server.follow_link(link, "dyn=SHARED").await;
+        for rest in ["dyn=Shared&event=kyc&player=b", "dyn=shared&event=vip&tid=1&earning=3"] {
+            hits.push(server.postback(account, rest).await.expect(200).hit());
+        }
+        let own = format!("clickId={}&event=vip&tid=2&earning=4", first.id);
+        hits.push(server.postback(account, &own).await.expect(200).hit());
+        hits
+    };
+    let (from_the_start, link) = server.account_with_link(settings.clone()).await;
+    send(&from_the_start, &link).await;
+    let expected = server.conversions_report(&format!("account={}", from_the_start.id)).await["totals"].clone();
+
+    let (before, link) = server.account_with_link(json!({})).await;
+    let hits = send(&before, &link).await;
+    server.change_account(&before, settings).await;
+    let all = json!({ "from": "2020-01-01T00:00:00Z", "to": "2099-01-01T00:00:00Z" });
+    let job = done(&server, &before, all).await;
+    assert_eq!((&job["hits"], &job["problems"]), (&json!(4), &json!([])), "{job}");
+    let totals = server.conversions_report(&format!("account={}", before.id)).await["totals"].clone();
+    assert_eq!(totals, expected);
+
+    // Only the last hits are read again; the others keep what the first run read.
+    let last = server.latest(&format!("/v1/hits/{}", hits[3])).await["time"].clone();
+    let part = json!({ "from": last, "to": "2099-01-01T00:00:00Z" });
+    let job = done(&server, &before, part).await;
+    // Hits of one millisecond are in the range together.
+    assert!((1..4).contains(&job["hits"].as_u64().unwrap()), "{job}");
+    assert_eq!((&job["changed"], &job["problems"]), (&json!(0), &json!([])), "{job}");
+    let totals = server.conversions_report(&format!("account={}", before.id)).await["totals"].clone();
+    assert_eq!(totals, expected);
+    server.folder.assert_audit_is_clean();
+}
+
+#[tokio::test]
+async fn labels_are_read_again_and_what_is_void_leaves_their_cells() {
+    let server = Server::start();
+    let settings = json!({ "dyn": "campaign", "goals": [{ "name": "kyc" }] });
+    let (account, link) = server.account_with_link(settings).await;
+    server.follow_link(&link, "dyn=summer").await;
+    server.accepted(&account, "dyn=summer&event=kyc&player=a&earning=5").await;
+    server.accepted(&account, "dyn=summer&event=kyc&player=b&earning=6").await;
+    let report = server.conversions_report("group_by=dyn").await;
+    assert_eq!(report["rows"][0]["goals"], json!({ "kyc": 2 }), "{report}");
+    server.change_account(&account, json!({ "goals": [] })).await;
+    let all = json!({ "from": "2020-01-01T00:00:00Z", "to": "2099-01-01T00:00:00Z" });
+    let job = done(&server, &account, all).await;
+    assert_eq!((&job["hits"], &job["changed"], &job["problems"]), (&json!(2), &json!(2), &json!([])), "{job}");
+    let report = server.conversions_report("group_by=dyn").await;
+    assert_eq!((&report["rows"][0]["clicks"], &report["rows"][0]["goals"]), (&json!(1), &json!({})), "{report}");
+    server.folder.assert_audit_is_clean();
+}

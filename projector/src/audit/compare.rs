@@ -43,11 +43,7 @@ pub fn run(reports: &Reports, ledger: &mut Ledger, comparison: &mut Comparison) 
 }
 
 /// Reads one piece in one snapshot, after which the log is read up to its position.
-fn piece<T>(
-    reports: &Reports,
-    ledger: &mut Ledger,
-    read: impl FnOnce(&Snapshot<'_>) -> Result<T>,
-) -> Result<T> {
+fn piece<T>(reports: &Reports, ledger: &mut Ledger, read: impl FnOnce(&Snapshot<'_>) -> Result<T>) -> Result<T> {
     let (rows, next) = reports.live.read(|snapshot| Ok::<_, anyhow::Error>((read(snapshot)?, snapshot.as_of.next)))?;
     ledger.read_to(next)?;
     Ok(rows)

@@ -228,8 +228,13 @@ impl Expected {
         let all = [Some("")].into_iter().chain(values.iter().copied());
         for (number, (family, value)) in FAMILIES.into_iter().zip(all).enumerate() {
             let Some(value) = value else { continue };
-            let mut place =
-                Place { tenant: tenant.to_owned(), account: account.to_owned(), family, value: Some(value.to_owned()), day };
+            let mut place = Place {
+                tenant: tenant.to_owned(),
+                account: account.to_owned(),
+                family,
+                value: Some(value.to_owned()),
+                day,
+            };
             if number >= 2 {
                 let named = self.named.entry((tenant.to_owned(), account.to_owned(), family, day)).or_default();
                 if named.len() < FREE_VALUES_PER_DAY {

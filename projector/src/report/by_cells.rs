@@ -53,7 +53,12 @@ impl<'p> ByCells<'p> {
         Ok(())
     }
 
-    fn read_account(&mut self, snapshot: &mut Snapshot<'_>, groups: &mut Groups, account: &Account) -> Result<(), QueryError> {
+    fn read_account(
+        &mut self,
+        snapshot: &mut Snapshot<'_>,
+        groups: &mut Groups,
+        account: &Account,
+    ) -> Result<(), QueryError> {
         if self.family == Family::Account {
             return self.read_family(snapshot, groups, account, Family::Account as u8, Part::Of(Sums::plus));
         }

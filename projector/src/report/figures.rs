@@ -24,7 +24,11 @@ use crate::{
     tables::has_other,
 };
 
-pub fn answer(snapshot: &mut Snapshot<'_>, directory: &Directory<'_>, query: &ReportQuery) -> Result<Report, QueryError> {
+pub fn answer(
+    snapshot: &mut Snapshot<'_>,
+    directory: &Directory<'_>,
+    query: &ReportQuery,
+) -> Result<Report, QueryError> {
     answer_from(snapshot, directory, query, read)
 }
 
@@ -244,7 +248,9 @@ impl Line {
         for (dimension, value) in self.dimensions.iter().zip(self.mark.keys) {
             let named = value.as_deref();
             let name = match dimension {
-                Dimension::Account => Some(("account_name", named.and_then(&directory.account).map(|found| found.name))),
+                Dimension::Account => {
+                    Some(("account_name", named.and_then(&directory.account).map(|found| found.name)))
+                }
                 Dimension::Program => Some(("program_name", named.and_then(&directory.program))),
                 Dimension::Link => Some(("link_name", named.and_then(&directory.link))),
                 _ => None,

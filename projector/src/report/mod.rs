@@ -21,14 +21,14 @@ mod walk;
 
 use std::{path::Path, sync::Arc};
 
+pub(crate) use conversions::at as conversion_at;
+#[cfg(test)]
+pub(crate) use figures::answer_by_rows;
 use pipeline::View;
 pub use query::{
     BadDimension, Basis, ClickName, ClickQuery, ConversionQuery, Decided, Dimension, Filter, Filters, Match, Moment,
     PostbackQuery, QueryError, ReportQuery,
 };
-pub(crate) use conversions::at as conversion_at;
-#[cfg(test)]
-pub(crate) use figures::answer_by_rows;
 pub(crate) use range::{resolve as resolve_range, zone as time_zone};
 pub(crate) use reader::{Live, Snapshot};
 pub use rows::{

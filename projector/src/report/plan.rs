@@ -1,6 +1,5 @@
 //! What a conversion report's question comes down to: accounts, a range in slots, keys and filters.
 
-
 use schemas::{Currency, status::State};
 
 use super::{
@@ -125,9 +124,9 @@ impl Plan {
 
     /// Whether what stands under this origin passes the filters.
     pub fn admits(&self, origin: &Origin<'_>) -> bool {
-        self.origin.iter().all(|(dimension, filter)| {
-            filter.admits(family(*dimension).and_then(|family| origin.value(family)))
-        })
+        self.origin
+            .iter()
+            .all(|(dimension, filter)| filter.admits(family(*dimension).and_then(|family| origin.value(family))))
     }
 }
 

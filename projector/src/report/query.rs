@@ -77,7 +77,9 @@ impl fmt::Display for Dimension {
 }
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("not a dimension: day, hour, month, account, program, link, dyn, sub1 to sub5, goal, currency or state is needed")]
+#[error(
+    "not a dimension: day, hour, month, account, program, link, dyn, sub1 to sub5, goal, currency or state is needed"
+)]
 pub struct BadDimension;
 
 impl FromStr for Dimension {
@@ -289,9 +291,8 @@ mod tests {
     #[test]
     fn filters_mean_any_of_none_of_and_without() {
         let filter = |texts: &[&str]| Filter(texts.iter().map(|text| Match::parse(text)).collect());
-        let admitted = |texts: &[&str]| {
-            [None, Some("a"), Some("b"), Some("c")].map(|value| u8::from(filter(texts).admits(value)))
-        };
+        let admitted =
+            |texts: &[&str]| [None, Some("a"), Some("b"), Some("c")].map(|value| u8::from(filter(texts).admits(value)));
         assert_eq!(admitted(&[]), [1, 1, 1, 1]);
         assert_eq!(admitted(&["a", "b"]), [0, 1, 1, 0]);
         assert_eq!(admitted(&[""]), [1, 0, 0, 0]);

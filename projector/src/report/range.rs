@@ -30,7 +30,9 @@ impl Range {
 }
 
 pub fn zone(name: &str) -> Result<TimeZone, QueryError> {
-    let unknown = || QueryError::refused("tz", "unknown_timezone", format!("`{name}` is no IANA time zone such as Europe/Berlin"));
+    let unknown = || {
+        QueryError::refused("tz", "unknown_timezone", format!("`{name}` is no IANA time zone such as Europe/Berlin"))
+    };
     TimeZone::get(name).map_err(|_| unknown())
 }
 

@@ -123,8 +123,7 @@ impl<'r> Snapshot<'r> {
 
     /// Up to where this very snapshot is true; `as_of` is that of the first one.
     pub fn position(&self) -> Result<u64> {
-        let next: i64 =
-            self.conn().prepare_cached("SELECT next FROM position")?.query_row([], |row| row.get(0))?;
+        let next: i64 = self.conn().prepare_cached("SELECT next FROM position")?.query_row([], |row| row.get(0))?;
         Ok(next as u64)
     }
 

@@ -2,12 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemas::{
-    Amount, EventId, Reason, Time,
-    event::Correction,
-    outcome::Status,
-    status::State,
-};
+use schemas::{Amount, EventId, Reason, Time, event::Correction, outcome::Status, status::State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 

@@ -38,7 +38,8 @@ impl Events {
     }
 
     pub fn get(&mut self, src: u64) -> Result<Event> {
-        let known = self.blocks.range(..=src).next_back().filter(|(_, block)| src < block.end()).map(|(first, _)| *first);
+        let known =
+            self.blocks.range(..=src).next_back().filter(|(_, block)| src < block.end()).map(|(first, _)| *first);
         let first = match known {
             Some(first) => first,
             None => {
@@ -243,11 +244,8 @@ impl History<'_, '_> {
             return Ok(None);
         }
         let (log_time, read_again) = self.row(src)?;
-        let (reading, settings) = if range.contains(&src) {
-            self.again.read(&event, hit)
-        } else {
-            self.held(event.id, hit, read_again)?
-        };
+        let (reading, settings) =
+            if range.contains(&src) { self.again.read(&event, hit) } else { self.held(event.id, hit, read_again)? };
         let names_it = match &reading.name {
             Some(Name::Click(id)) => clicks.contains(id) || *name == Name::Click(*id),
             Some(other) => other == name,

@@ -8,6 +8,7 @@
 mod cell;
 mod cells;
 pub(crate) mod generation;
+mod index;
 mod names;
 mod rows;
 pub(crate) mod runs;

@@ -176,9 +176,7 @@ impl<'c> PageWriter<'c> {
             return Ok(());
         }
         let number = self.id * PAGES_PER_SEGMENT + self.pages;
-        self.conn
-            .prepare_cached("INSERT INTO cells(page, data) VALUES (?, ?)")?
-            .execute(params![number, self.page])?;
+        self.conn.prepare_cached("INSERT INTO cells(page, data) VALUES (?, ?)")?.execute(params![number, self.page])?;
         self.pages += 1;
         self.bytes += self.page.len() as i64;
         self.page.clear();

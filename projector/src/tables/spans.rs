@@ -82,7 +82,8 @@ impl Spans {
     pub fn widen(&mut self, conn: &Connection, order: Order, row: i64, time: Time) -> Result<()> {
         let ms = time.ms();
         let in_memory = self.dirty.iter_mut().filter(|(of, _)| *of == order).map(|(_, span)| span);
-        let found = in_memory.chain(&mut self.open[order as usize]).find(|span| (span.first..=span.last).contains(&row));
+        let found =
+            in_memory.chain(&mut self.open[order as usize]).find(|span| (span.first..=span.last).contains(&row));
         if let Some(span) = found {
             span.low = span.low.min(ms);
             span.high = span.high.max(ms);
@@ -110,8 +111,8 @@ impl Spans {
 
 /// Ranges of row numbers (both ends included, lowest first) that hold every row with a time in `from..to`.
 pub fn ranges(conn: &Connection, order: Order, from: Time, to: Time) -> Result<Vec<(i64, i64)>> {
-    let mut read = conn
-        .prepare_cached("SELECT first, last FROM spans WHERE kind = ? AND high >= ? AND low < ? ORDER BY first")?;
+    let mut read =
+        conn.prepare_cached("SELECT first, last FROM spans WHERE kind = ? AND high >= ? AND low < ? ORDER BY first")?;
     let mut rows = read.query(params![order as u8, from.ms(), to.ms()])?;
     let mut ranges: Vec<(i64, i64)> = Vec::new();
     while let Some(row) = rows.next()? {

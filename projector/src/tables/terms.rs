@@ -87,7 +87,8 @@ pub struct Pending {
 impl Pending {
     pub fn load(conn: &Connection) -> Result<Self> {
         let last: Option<i64> = conn.query_row("SELECT max(id) FROM segments", [], |row| row.get(0))?;
-        let retired: i64 = conn.query_row("SELECT next_segment FROM position", [], |row| row.get(0)).optional()?.unwrap_or(0);
+        let retired: i64 =
+            conn.query_row("SELECT next_segment FROM position", [], |row| row.get(0)).optional()?.unwrap_or(0);
         Ok(Self { entries: Vec::new(), next_segment: last.map_or(0, |last| last + 1).max(retired) })
     }
 

@@ -22,6 +22,7 @@ use schemas::{
 
 use super::{
     cells::Cells,
+    index,
     names::Names,
     rows::{Decision, HitRow, StoredChange, StoredClick, StoredConversion, decode, encode},
     schema,
@@ -155,7 +156,9 @@ impl Tables {
         parts.segments_read = false;
         parts.made = 0;
         self.conn
-            .prepare_cached("UPDATE position SET next = ?, chain = ?, time = ?, log_time = ?, next_segment = ?, next_run = ?")?
+            .prepare_cached(
+                "UPDATE position SET next = ?, chain = ?, time = ?, log_time = ?, next_segment = ?, next_run = ?",
+            )?
             .execute(params![
                 end.next as i64,
                 end.chain.as_str(),
@@ -191,7 +194,9 @@ impl Tables {
 
 pub(super) fn read_stand(conn: &Connection) -> Result<Stand> {
     let (next, chain, live): (i64, String, bool) =
-        conn.query_row("SELECT next, chain, live FROM position", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        conn.query_row("SELECT next, chain, live FROM position", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
     let chain = Chain::parse(&chain).context("the stored chain is not one")?;
     Ok(Stand { position: Position { next: next as u64, chain }, live })
 }
@@ -316,45 +321,13 @@ impl Parts {
                 }
             }
         };
-        self.index_decision(tenant, account, row, hit);
+        index::decision(&mut self.pending, tenant, account, row, hit);
         if hit.outcome == Status::Waiting {
             self.hits.put(hit.hit.id, row);
         } else {
             self.hits.pop(&hit.hit.id);
         }
         Ok(())
-    }
-
-    fn index_decision(&mut self, tenant: u32, account: u32, row: i64, hit: &HitOutcome) {
-        let pending = &mut self.pending;
-        // Most hits convert: to find those, all are looked through.
-        if hit.outcome != Status::Converted {
-            let outcome = [hit.outcome as u8];
-            pending.add(term(Kind::HitOutcomeOfTenant, tenant, &outcome), row);
-            pending.add(term(Kind::HitOutcomeOfAccount, account, &outcome), row);
-        }
-        if let Some(reason) = hit.reason {
-            pending.add(term(Kind::HitReasonOfTenant, tenant, &[reason as u8]), row);
-            pending.add(term(Kind::HitReasonOfAccount, account, &[reason as u8]), row);
-        }
-        let click = hit.click.as_ref().map(|click| click.id);
-        if let Some(click) = click {
-            pending.add(term(Kind::HitClick, 0, &click.bits().to_be_bytes()), row);
-        }
-        for name in [&hit.named, &hit.label].into_iter().flatten() {
-            match schemas::ClickId::parse(name.as_bytes()) {
-                Some(id) if Some(id) == click => {}
-                Some(id) => pending.add(term(Kind::HitClick, 0, &id.bits().to_be_bytes()), row),
-                None => pending.add(term(Kind::HitName, tenant, name::fold(name).as_bytes()), row),
-            }
-        }
-        for conversion in hit.goals.iter().filter_map(|goal| goal.conversion.as_ref()) {
-            for (kind, value) in [(Kind::HitTid, &conversion.tid), (Kind::HitPlayer, &conversion.player)] {
-                if let Some(value) = value {
-                    pending.add(term(kind, tenant, value.as_bytes()), row);
-                }
-            }
-        }
     }
 
     fn find_hit(&mut self, sql: &mut Sql<'_>, id: EventId) -> Result<Option<(i64, Vec<u8>)>> {
@@ -403,7 +376,9 @@ impl Parts {
             self.next_conversion += 1;
             self.conversions.put(key, number);
             self.made += 1;
-            self.index_conversion(tenant, account, number, &new);
+            index::conversion(&mut self.pending, tenant, account, number, &new);
+            self.spans.add(Order::ConversionsByClick, number, new.click_time);
+            self.spans.add(Order::ConversionsByTime, number, new.time);
             self.pending.add(term(Kind::ConversionUpdated, tenant, &day(time).to_be_bytes()), number);
             return Ok(());
         }
@@ -425,7 +400,7 @@ impl Parts {
         self.conversions.put(key, number);
         self.pending.add(term(Kind::ConversionUpdated, tenant, &day(time).to_be_bytes()), number);
         if (now.tid, now.player) != (tid.as_deref(), player.as_deref()) {
-            self.index_names(tenant, number, &now);
+            index::names(&mut self.pending, tenant, number, &now);
         }
         for (order, before, after) in
             [(Order::ConversionsByClick, click_time, now.click_time), (Order::ConversionsByTime, at, now.time)]
@@ -435,26 +410,6 @@ impl Parts {
             }
         }
         Ok(())
-    }
-
-    fn index_conversion(&mut self, tenant: u32, account: u32, number: i64, row: &StoredConversion<'_>) {
-        self.pending.add(term(Kind::ConversionId, 0, row.id.as_bytes()), number);
-        self.pending.add(term(Kind::ConversionOfTenant, tenant, b""), number);
-        self.pending.add(term(Kind::ConversionOfAccount, account, b""), number);
-        if let Some(click) = row.click {
-            self.pending.add(term(Kind::ConversionClick, 0, &click.bits().to_be_bytes()), number);
-        }
-        self.index_names(tenant, number, row);
-        self.spans.add(Order::ConversionsByClick, number, row.click_time);
-        self.spans.add(Order::ConversionsByTime, number, row.time);
-    }
-
-    fn index_names(&mut self, tenant: u32, number: i64, row: &StoredConversion<'_>) {
-        for (kind, value) in [(Kind::ConversionTid, row.tid), (Kind::ConversionPlayer, row.player)] {
-            if let Some(value) = value {
-                self.pending.add(term(kind, tenant, value.as_bytes()), number);
-            }
-        }
     }
 
     fn find_conversion(&mut self, sql: &mut Sql<'_>, key: u64, id: &str) -> Result<Option<(i64, Vec<u8>)>> {
@@ -519,8 +474,7 @@ impl<'c> Sql<'c> {
             insert_conversion: conn.prepare_cached("INSERT INTO conversions(number, data) VALUES (?, ?)")?,
             read_conversion: conn.prepare_cached("SELECT data FROM conversions WHERE number = ?")?,
             update_conversion: conn.prepare_cached("UPDATE conversions SET data = ? WHERE number = ?")?,
-            insert_change: conn
-                .prepare_cached("INSERT INTO changes(conversion, version, data) VALUES (?, ?, ?)")?,
+            insert_change: conn.prepare_cached("INSERT INTO changes(conversion, version, data) VALUES (?, ?, ?)")?,
             insert_adjust: conn.prepare_cached("INSERT INTO adjusts(src, log_time) VALUES (?, ?)")?,
         })
     }
