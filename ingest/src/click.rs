@@ -46,10 +46,14 @@ impl Edge {
 
 fn draft(link: &LinkEntry, values: &Values, head: &Parts, now: Time) -> Draft {
     let settings = &link.account.settings;
-    let [dyn_, sub1, sub2, sub3, sub4, sub5] = values.kept.clone();
+    let [mut dyn_, sub1, sub2, sub3, sub4, sub5] = values.kept.clone();
     let alias = match link.record.dyn_mode.unwrap_or(settings.dyn_mode) {
         DynMode::Click => dyn_.as_deref().map(schemas::name::fold),
-        DynMode::Campaign => None,
+        DynMode::Campaign => {
+            // Conversions of a label carry it folded; folded here too, both stand in one row of a report.
+            dyn_ = dyn_.as_deref().map(schemas::name::fold);
+            None
+        }
     };
     let shard = match &alias {
         Some(alias) => alias_shard(&link.tenant, &settings.account, alias),

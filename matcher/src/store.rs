@@ -356,7 +356,12 @@ impl Writer {
 
 /// Frees clicks that no hit can find any more, a bounded number at a time, round and round from the oldest on.
 /// `decide` takes a click that is out of sight for absent, so it makes no difference when this happens.
-fn sweep(transaction: &Transaction, homes: &HashMap<Arc<Home>, i64>, from: [u8; 15], log_time: Time) -> Result<[u8; 15]> {
+fn sweep(
+    transaction: &Transaction,
+    homes: &HashMap<Arc<Home>, i64>,
+    from: [u8; 15],
+    log_time: Time,
+) -> Result<[u8; 15]> {
     let homes: HashMap<i64, &Arc<Home>> = homes.iter().map(|(home, id)| (*id, home)).collect();
     let rows: Vec<(Vec<u8>, Vec<u8>)> = transaction
         .prepare_cached("SELECT id, data FROM clicks WHERE id > ?1 AND waiting IS NULL ORDER BY id LIMIT ?2")?

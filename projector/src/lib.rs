@@ -10,8 +10,8 @@ pub mod fold;
 pub mod report;
 pub mod reprocess;
 pub mod run;
+#[cfg(test)]
+mod story;
 pub mod tables;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-mod story;

@@ -65,11 +65,7 @@ async fn our_own_id_is_found_in_any_parameter() {
     let stage = Stage::set(json!({})).await;
     for name in ["clickId", "dyn", "subid", "cnv_id", "aff_sub", "whatever"] {
         let row = stage.decided(&format!("{name}=ID&event=deposit&tid=t-{name}")).await;
-        assert_eq!(
-            (&row["outcome"], &row["click"]),
-            (&json!("converted"), &json!(stage.click.id)),
-            "{name}: {row}"
-        );
+        assert_eq!((&row["outcome"], &row["click"]), (&json!("converted"), &json!(stage.click.id)), "{name}: {row}");
     }
     let upper = stage.click.id.to_uppercase();
     let row = stage.decided(&format!("clickId=%20{upper}%20&event=deposit&tid=upper")).await;
