@@ -128,6 +128,7 @@ fn create_key(dir: &Path, path: &Path) -> Result<()> {
 }
 
 /// Random bytes of the operating system.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if let Err(error) = getrandom::fill(&mut bytes) {

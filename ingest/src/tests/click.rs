@@ -121,13 +121,13 @@ async fn a_click_and_a_hit_of_one_alias_meet_in_one_shard() {
 }
 
 #[tokio::test]
-async fn the_dyn_of_a_campaign_is_no_alias() {
+async fn the_dyn_of_a_campaign_is_no_alias_and_folded_as_on_its_conversions() {
     let edge = Edge::with(json!({"dyn": "campaign"}), IngestConfig::default()).await;
     edge.link("single", json!({"dyn": "click"}));
     edge.click("dyn=Mail").await;
     edge.request("GET", "/c/single?dyn=Mail").send().await.unwrap();
     let aliases: Vec<_> = edge.clicks().into_iter().map(|click| (click.dyn_, click.alias)).collect();
-    assert_eq!(aliases, [(Some("Mail".into()), None), (Some("Mail".into()), Some("mail".into()))]);
+    assert_eq!(aliases, [(Some("mail".into()), None), (Some("Mail".into()), Some("mail".into()))]);
     edge.get("dyn=Mail&signups=1").await;
     assert_eq!(edge.hit().reading.name, Some(Name::Label("mail".into())));
 }

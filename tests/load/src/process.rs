@@ -100,9 +100,13 @@ fn stat(pid: u32) -> Option<(u32, u64)> {
     Some((number(1)? as u32, used))
 }
 
-pub fn file_bytes(folder: &Path, name: &str) -> u64 {
-    let of = |name: String| fs::metadata(folder.join(name)).map_or(0, |m| m.len());
-    of(name.to_owned()) + of(format!("{name}-wal"))
+/// Size of an SQLite file of a process that has ended, with its write-ahead log folded in: that one is bounded, and
+/// grows with the load and not with what is kept.
+pub fn file_bytes(path: &Path) -> Result<u64> {
+    let folded = rusqlite::Connection::open(path)?;
+    folded.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    drop(folded);
+    Ok(fs::metadata(path)?.len())
 }
 
 /// Median of appending 4 KiB and fdatasync.
