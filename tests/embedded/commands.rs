@@ -139,7 +139,7 @@ async fn audit_runs_beside_a_live_process_and_finds_a_changed_table() {
     let tables = folder.data().join("tables.db");
     let whole = std::fs::read(&tables).unwrap();
     for damage in [
-        "delete from cells where (account, family, day, value) = (select account, family, day, value from cells limit 1)",
+        "delete from cell_segments where id = (select max(id) from cell_segments)",
         "delete from hits where src = (select max(src) from hits)",
         "update conversions set data = (select data from conversions where number = (select max(number) from conversions))
          where number = (select min(number) from conversions)",
