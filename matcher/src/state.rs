@@ -225,6 +225,9 @@ impl<K: Clone + Eq + Hash, V> Records<K, V> {
     /// Forgets clean records until at most `limit` are left; `keep` says which must stay.
     pub fn evict(&mut self, limit: usize, keep: impl Fn(&K, Option<&V>) -> bool) {
         let mut surplus = self.loaded.len().saturating_sub(limit);
+        if surplus == 0 {
+            return;
+        }
         let dirty = &self.dirty;
         self.loaded.retain(|key, value| {
             let stays = surplus == 0 || dirty.contains(key) || keep(key, value.as_deref());
