@@ -58,8 +58,10 @@ pub fn is_macro(raw: &str) -> bool {
         return true;
     }
     if raw.contains("%25") {
+        // Only a value that is a macro as a whole: before another encoded byte, a lone sign would seem to close one.
+        let whole = |value: &[u8]| enclosed(trim(value), b'%', b'%', 1, 2);
         let once = decode_percent_signs(bytes);
-        if looks_like_macro(&once) || looks_like_macro(&decode_percent_signs(&once)) {
+        if whole(&once) || whole(&decode_percent_signs(&once)) {
             return true;
         }
     }
