@@ -42,8 +42,8 @@ use crate::{
 
 /// Events of one row of the log: few enough that reading one event reads little else.
 const BLOCK_EVENTS: usize = 64;
-/// Records that may be changed and unsaved; a crash replays what they were made of. Ten times as many at once made
-/// commits wait for 300 ms.
+/// Records that may be changed and unsaved; a crash replays what they were made of. Few enough that handing them over
+/// does not make commits wait.
 const DIRTY_RECORDS: usize = 20_000;
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// Clean clicks and names that stay in memory.
