@@ -71,7 +71,7 @@ fn route(path: &str) -> (Route, &str) {
     } else {
         (Route::Other, "")
     };
-    if known.1.is_empty() || known.1.contains('/') { (Route::Other, "") } else { known }
+    if known.1.is_empty() || known.1.as_bytes().contains(&b'/') { (Route::Other, "") } else { known }
 }
 
 fn within_bounds(head: &Parts) -> Result<(), Refusal> {

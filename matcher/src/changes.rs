@@ -17,7 +17,7 @@ pub fn push_changes(
     clicked: Option<Time>,
 ) {
     let change = |c: &Conversion, sign: i64| Change {
-        conversion: c.id.clone(),
+        conversion: c.id,
         account: account.to_owned(),
         click: if let Key::Click(id) = key { Some(*id) } else { None },
         click_time: clicked.unwrap_or(c.time),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use schemas::{
     ClickId, event,
-    event::Name,
     outcome::{ClickData, ClickRef},
 };
 
@@ -31,6 +30,14 @@ pub fn click_data(click: &event::Click) -> ClickData {
     }
 }
 
+fn shared(text: &Option<String>) -> Option<Arc<str>> {
+    text.as_deref().map(Arc::from)
+}
+
+fn owned(text: &Option<Arc<str>>) -> Option<String> {
+    text.as_deref().map(str::to_owned)
+}
+
 impl Click {
     pub fn of_event(tenant: &str, click: &event::Click, src: u64) -> Self {
         Click {
@@ -43,10 +50,10 @@ impl Click {
                 waiting_days: click.waiting_days,
             }),
             time: click.time,
-            dyn_: click.dyn_.clone(),
-            foreign: click.foreign.clone(),
-            subs: [&click.sub1, &click.sub2, &click.sub3, &click.sub4, &click.sub5].map(Clone::clone),
-            alias: click.alias.clone(),
+            dyn_: shared(&click.dyn_),
+            foreign: shared(&click.foreign),
+            subs: [&click.sub1, &click.sub2, &click.sub3, &click.sub4, &click.sub5].map(shared),
+            alias: shared(&click.alias),
             touched: src,
             ledger: Ledger::default(),
             waiting: Vec::new(),
@@ -54,17 +61,17 @@ impl Click {
     }
 
     pub fn alias_key(&self) -> Option<Key> {
-        self.alias.as_ref().map(|a| Key::of(&self.home.tenant, &self.home.account, &Name::Alias(a.clone())))
+        self.alias.as_ref().map(|a| Key::alias(&self.home.tenant, &self.home.account, a))
     }
 
     pub fn reference(&self, key: &Key) -> ClickRef {
-        let [sub1, sub2, sub3, sub4, sub5] = self.subs.clone();
+        let [sub1, sub2, sub3, sub4, sub5] = self.subs.each_ref().map(owned);
         let id = if let Key::Click(id) = key { *id } else { ClickId::from_bits(0) };
         ClickRef {
             id,
             time: self.time,
             link: self.home.link.clone(),
-            dyn_: self.dyn_.clone(),
+            dyn_: owned(&self.dyn_),
             sub1,
             sub2,
             sub3,
@@ -82,7 +89,7 @@ impl Click {
             program: self.home.program.clone(),
             link: r.link,
             dyn_: r.dyn_,
-            foreign: self.foreign.clone(),
+            foreign: owned(&self.foreign),
             sub1: r.sub1,
             sub2: r.sub2,
             sub3: r.sub3,
@@ -96,15 +103,15 @@ impl Click {
 impl Click {
     /// The click event as it would arrive on an empty state.
     pub fn as_event(&self, id: ClickId) -> event::Click {
-        let [sub1, sub2, sub3, sub4, sub5] = self.subs.clone();
+        let [sub1, sub2, sub3, sub4, sub5] = self.subs.each_ref().map(owned);
         event::Click {
             id,
             account: self.home.account.clone(),
             program: self.home.program.clone(),
             link: self.home.link.clone(),
             time: self.time,
-            dyn_: self.dyn_.clone(),
-            foreign: self.foreign.clone(),
+            dyn_: owned(&self.dyn_),
+            foreign: owned(&self.foreign),
             sub1,
             sub2,
             sub3,
@@ -113,7 +120,7 @@ impl Click {
             flags: Vec::new(),
             agent: None,
             referrer: None,
-            alias: self.alias.clone(),
+            alias: owned(&self.alias),
             lookback_days: self.home.lookback_days,
             lifetime_days: 0,
             waiting_days: self.home.waiting_days,

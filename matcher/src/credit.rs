@@ -8,7 +8,6 @@ use schemas::{
     bounds::CONVERSIONS_PER_CLICK,
     event::{GoalReading, Money, Reading},
     goal::Dedup,
-    id::base32,
     outcome::{Conversion, GoalOutcome, Status},
     status::State,
     time::{DAY_MS, SECOND_MS},
@@ -278,7 +277,7 @@ fn create(ledger: &Ledger, owner: Owner, hit: HitFacts, goal: &GoalReading) -> G
         reason: None,
         same_as: None,
         conversion: Some(Conversion {
-            id: base32(&id),
+            id,
             version: withdrawn.map_or(1, |e| e.version + 1),
             goal: goal.goal.clone(),
             count: if chargeback { 0 } else { goal.count },

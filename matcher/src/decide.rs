@@ -7,7 +7,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use schemas::{
-    ClickId, Event, EventBody, EventId, Outcome, Reason, Time,
+    ClickId, ConversionId, Event, EventBody, EventId, Outcome, Reason, Time,
     bounds::{
         CLICK_AHEAD_MS, EXPIRIES_PER_EVENT, EXPIRIES_PER_TICK, RUN_MEMORY_MS, TICK_BEHIND_MS, TICK_LEAP_MS,
         TICK_STEP_MS, WAITING_PER_ACCOUNT, WAITING_PER_NAME,
@@ -165,7 +165,7 @@ impl<'a> Draft<'a> {
 
     fn click(&mut self, click: &event::Click, src: u64) {
         let tenant = self.outcome.tenant.clone();
-        let alias = click.alias.as_ref().map(|a| Key::of(&tenant, &click.account, &Name::Alias(a.clone())));
+        let alias = click.alias.as_ref().map(|a| Key::alias(&tenant, &click.account, a));
         let log_time = self.state.meta.log_time;
         let known_alias = click.foreign.is_some()
             && alias.as_ref().is_some_and(|key| self.visible_clicks(key, log_time).next().is_some());
@@ -384,7 +384,7 @@ impl<'a> Draft<'a> {
             let clicked = subject.click.as_ref().map(|c| c.time);
             let owner = Owner { tenant: hit.tenant, account: hit.account, name: &name, clicked };
             let goal = credit::status_goal(hit.facts, &conversion.goal);
-            let Some(known) = subject.ledger.by_id(&conversion.id) else { continue };
+            let Some(known) = subject.ledger.by_id(conversion.id) else { continue };
             let outcome = credit::reject(known, &goal);
             record(subject, owner, &hit, &goal, outcome, &mut entry, &mut self.outcome.changes);
             summarise(&mut entry);
@@ -401,7 +401,8 @@ impl<'a> Draft<'a> {
             .click
             .as_ref()
             .is_some_and(|c| c.home.tenant != self.outcome.tenant || c.home.account != adjust.account);
-        let found = subject.ledger.by_id(&adjust.conversion).filter(|e| !e.withdrawn && !foreign);
+        let id = ConversionId::parse(adjust.conversion.as_bytes());
+        let found = id.and_then(|id| subject.ledger.by_id(id)).filter(|e| !e.withdrawn && !foreign);
         let mut result = AdjustOutcome {
             account: adjust.account.clone(),
             outcome: Status::Rejected,
@@ -485,7 +486,7 @@ fn record(
     if let Some(after) = &outcome.conversion
         && matches!(outcome.outcome, Status::Converted | Status::Updated)
     {
-        let before = subject.ledger.by_id(&after.id).map(|e| e.public());
+        let before = subject.ledger.by_id(after.id).map(|e| e.public());
         push_changes(changes, before.as_ref(), after, hit.account, &subject.key, owner.clicked);
     }
     subject.ledger.take(owner, hit.facts, goal, &outcome);

@@ -42,9 +42,8 @@ use crate::{
 
 /// Events of one row of the log: few enough that reading one event reads little else.
 const BLOCK_EVENTS: usize = 64;
-/// Records that may be changed and unsaved; a crash replays what they were made of. Few enough that handing them over
-/// does not make commits wait.
-const DIRTY_RECORDS: usize = 20_000;
+/// Records that may be changed and unsaved; a crash replays what they were made of.
+const DIRTY_RECORDS: usize = 200_000;
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// Clean clicks and names that stay in memory.
 const CACHED_RECORDS: usize = 200_000;
@@ -112,8 +111,8 @@ fn recover_from_cache(dir: &Path, log: &Log, beat: &Beat) -> Result<(State, Read
             position = replay_block(&mut state, &mut reader, block, position)?;
         }
         if state.dirty_len() > DIRTY_RECORDS {
-            let mut dirty = Dirty::take(&mut state, position);
-            match writer.save(&mut dirty) {
+            let dirty = Dirty::take(&mut state, position);
+            match writer.save(&dirty) {
                 Ok(()) => evict(&mut state),
                 Err(error) => {
                     tracing::warn!("the state cache could not be saved and is tried again: {error:#}");
@@ -418,8 +417,8 @@ impl Matcher {
 }
 
 fn save_all(mut writer: Writer, jobs: &Receiver<Dirty>, results: &SyncSender<SaveResult>) {
-    while let Ok(mut dirty) = jobs.recv() {
-        let result = match writer.save(&mut dirty) {
+    while let Ok(dirty) = jobs.recv() {
+        let result = match writer.save(&dirty) {
             Ok(()) => Ok(()),
             Err(error) => {
                 // The cache may be behind for as long as it has to: the log has everything.

@@ -3,25 +3,24 @@
 //! Owns: the memory that deduplication needs. Refuses to decide: that is `credit`.
 //! Invariant: a ledger changes only through `Ledger::take` and `Ledger::adjust`, with an outcome that was decided.
 
+use std::sync::Arc;
+
 use schemas::{
-    Amount, Currency, EventId, Time,
+    Amount, ConversionId, Currency, EventId, Time,
     bounds::SEEN_PER_CONVERSION,
     event::{GoalReading, HitSettings, Money, Reading},
     goal::{Dedup, depth},
-    id::base32,
     outcome::{Conversion, GoalOutcome, Status},
     status::State,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// 16 bytes of the hash of the key under which a conversion was first made.
-pub type ConversionId = [u8; 16];
-
-/// The conversions of one click or label, in the order in which they were made.
+/// The conversions of one click or label, in the order in which they were made. Each event changes one or none, and
+/// every copy of the ledger shares the others.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ledger {
-    pub entries: Vec<Entry>,
+    pub entries: Vec<Arc<Entry>>,
 }
 
 /// A conversion, with what is needed to recognise repeats of it.
@@ -115,7 +114,7 @@ impl HitFacts<'_> {
 impl Entry {
     pub fn public(&self) -> Conversion {
         Conversion {
-            id: base32(&self.id),
+            id: self.id,
             version: self.version,
             goal: self.goal.clone(),
             count: self.count,
@@ -133,10 +132,10 @@ impl Entry {
 
 impl Ledger {
     pub fn live(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|e| !e.withdrawn)
+        self.entries.iter().map(|e| &**e).filter(|e| !e.withdrawn)
     }
-    pub fn by_id(&self, id: &str) -> Option<&Entry> {
-        self.entries.iter().find(|e| base32(&e.id) == id)
+    pub fn by_id(&self, id: ConversionId) -> Option<&Entry> {
+        self.entries.iter().map(|e| &**e).find(|e| e.id == id)
     }
     pub fn last_time(&self) -> Option<Time> {
         self.live().map(|e| e.time).max()
@@ -146,17 +145,13 @@ impl Ledger {
     pub fn take(&mut self, owner: Owner, hit: HitFacts, goal: &GoalReading, outcome: &GoalOutcome) {
         let Some(after) = &outcome.conversion else { return };
         let changed = matches!(outcome.outcome, Status::Converted | Status::Updated);
-        let at = self.entries.iter().position(|e| base32(&e.id) == after.id);
-        let entry = match at {
-            Some(at) => &mut self.entries[at],
-            None => {
-                self.entries.push(new_entry(owner, hit, goal, after));
-                let last = self.entries.len() - 1;
-                &mut self.entries[last]
-            }
-        };
+        let at = self.entries.iter().position(|e| e.id == after.id).unwrap_or_else(|| {
+            self.entries.push(Arc::new(new_entry(hit, after)));
+            self.entries.len() - 1
+        });
+        let entry = Arc::make_mut(&mut self.entries[at]);
         if entry.withdrawn && changed {
-            *entry = new_entry(owner, hit, goal, after);
+            *entry = new_entry(hit, after);
         }
         let state_before = entry.state;
         if changed {
@@ -179,16 +174,16 @@ impl Ledger {
 
     /// A correction by hand: what the sender said stays remembered, so that its repeats do not undo the hand.
     pub fn adjust(&mut self, after: &Conversion) {
-        if let Some(entry) = self.entries.iter_mut().find(|e| base32(&e.id) == after.id) {
+        if let Some(entry) = self.entries.iter_mut().find(|e| e.id == after.id).map(Arc::make_mut) {
             entry.version = after.version;
             (entry.state, entry.earning, entry.value) = (after.state, after.earning, after.value);
         }
     }
 }
 
-fn new_entry(owner: Owner, hit: HitFacts, goal: &GoalReading, after: &Conversion) -> Entry {
+fn new_entry(hit: HitFacts, after: &Conversion) -> Entry {
     Entry {
-        id: conversion_id(owner, hit, goal),
+        id: after.id,
         version: after.version,
         goal: after.goal.clone(),
         count: after.count,
@@ -329,7 +324,7 @@ pub fn conversion_id(owner: Owner, hit: HitFacts, goal: &GoalReading) -> Convers
     let digest = hash.finalize();
     let mut id = [0; 16];
     id.copy_from_slice(&digest[..16]);
-    id
+    ConversionId(id)
 }
 
 /// Goal, count, state, earning, value, currency and player: what makes two hits say the same.

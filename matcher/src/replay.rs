@@ -219,7 +219,7 @@ fn merge(state: &State, scratch: &State, tenant: &str, request: &Reprocess) -> V
 /// The new ledger with the versions of the old one going on, and the conversions that differ.
 fn merge_ledgers(old: Ledger, mut new: Ledger) -> (Ledger, Vec<(Option<Conversion>, Conversion)>) {
     let mut changed = Vec::new();
-    for entry in &mut new.entries {
+    for entry in new.entries.iter_mut().map(Arc::make_mut) {
         let known = old.entries.iter().find(|o| o.id == entry.id);
         entry.version = known.map_or(entry.version, |o| o.version);
         let before = known.map(|o| o.public());
@@ -228,7 +228,8 @@ fn merge_ledgers(old: Ledger, mut new: Ledger) -> (Ledger, Vec<(Option<Conversio
             changed.push((before, entry.public()));
         }
     }
-    for mut entry in old.entries {
+    for mut shared in old.entries {
+        let entry = Arc::make_mut(&mut shared);
         if new.entries.iter().any(|n| n.id == entry.id) {
             continue;
         }
@@ -238,7 +239,7 @@ fn merge_ledgers(old: Ledger, mut new: Ledger) -> (Ledger, Vec<(Option<Conversio
             entry.version += 1;
             changed.push((Some(before), entry.public()));
         }
-        new.entries.push(entry);
+        new.entries.push(shared);
     }
     (new, changed)
 }

@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, hash::Hash, sync::Arc};
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 
 use schemas::{
     ClickId, EventId, Time,
@@ -24,10 +24,10 @@ use crate::ledger::{Ledger, Owner};
 pub struct Click {
     pub home: Arc<Home>,
     pub time: Time,
-    pub dyn_: Option<String>,
-    pub foreign: Option<String>,
-    pub subs: [Option<String>; 5],
-    pub alias: Option<String>,
+    pub dyn_: Option<Arc<str>>,
+    pub foreign: Option<Arc<str>>,
+    pub subs: [Option<Arc<str>>; 5],
+    pub alias: Option<Arc<str>>,
     /// Position of the last event that concerned it.
     pub touched: u64,
     pub ledger: Ledger,
@@ -117,18 +117,20 @@ mod as_json {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Key {
     Click(ClickId),
-    Alias(Box<str>),
-    Label(Box<str>),
+    Alias(Arc<str>),
+    Label(Arc<str>),
 }
 
 impl Key {
     pub fn of(tenant: &str, account: &str, name: &Name) -> Key {
-        let scoped = |text: &str| format!("{tenant}\0{account}\0{text}").into_boxed_str();
         match name {
             Name::Click(id) => Key::Click(*id),
-            Name::Alias(text) => Key::Alias(scoped(text)),
-            Name::Label(text) => Key::Label(scoped(text)),
+            Name::Alias(text) => Key::alias(tenant, account, text),
+            Name::Label(text) => Key::Label(scoped(tenant, account, text)),
         }
+    }
+    pub fn alias(tenant: &str, account: &str, text: &str) -> Key {
+        Key::Alias(scoped(tenant, account, text))
     }
     /// The alias or label as the account knows it.
     pub fn text(&self) -> &str {
@@ -137,6 +139,10 @@ impl Key {
             Key::Alias(text) | Key::Label(text) => text.rsplit('\0').next().unwrap_or_default(),
         }
     }
+}
+
+fn scoped(tenant: &str, account: &str, text: &str) -> Arc<str> {
+    [tenant, "\0", account, "\0", text].concat().into()
 }
 
 /// Where a hit waits.
@@ -174,18 +180,22 @@ impl Run {
     }
 }
 
+/// Changed records with their values, `None` for one that is gone.
+pub type Changed<K, V> = HashMap<K, Option<Arc<V>>>;
+
 /// Records by key: what is loaded, what changed since the last save, and what to put back on rollback.
 #[derive(Debug)]
 pub struct Records<K, V> {
     /// `None`: known not to exist.
     loaded: HashMap<K, Option<Arc<V>>>,
-    dirty: HashSet<K>,
+    /// Holds the values too, so that handing them over to be saved takes no time that a commit would wait for.
+    dirty: Changed<K, V>,
     undo: Vec<(K, Option<Option<Arc<V>>>)>,
 }
 
 impl<K, V> Default for Records<K, V> {
     fn default() -> Self {
-        Self { loaded: HashMap::default(), dirty: HashSet::default(), undo: Vec::new() }
+        Self { loaded: HashMap::default(), dirty: HashMap::default(), undo: Vec::new() }
     }
 }
 
@@ -201,17 +211,19 @@ impl<K: Clone + Eq + Hash, V> Records<K, V> {
         self.loaded.entry(key).or_insert_with(|| value.map(Arc::new));
     }
     pub fn set(&mut self, key: K, value: Option<Arc<V>>) {
-        let before = self.loaded.insert(key.clone(), value);
-        self.dirty.insert(key.clone());
+        let before = self.loaded.insert(key.clone(), value.clone());
+        self.dirty.insert(key.clone(), value);
         self.undo.push((key, before));
     }
     /// Changed records since the last call, with their present values.
-    pub fn take_dirty(&mut self) -> Vec<(K, Option<Arc<V>>)> {
-        let loaded = &self.loaded;
-        self.dirty.drain().map(|key| (key.clone(), loaded.get(&key).cloned().flatten())).collect()
+    pub fn take_dirty(&mut self) -> Changed<K, V> {
+        std::mem::take(&mut self.dirty)
     }
-    pub fn mark_dirty(&mut self, key: K) {
-        self.dirty.insert(key);
+    /// What was taken and could not be saved; what changed again in the meantime is newer.
+    pub fn put_back(&mut self, unsaved: Changed<K, V>) {
+        for (key, value) in unsaved {
+            self.dirty.entry(key).or_insert(value);
+        }
     }
     pub fn dirty_len(&self) -> usize {
         self.dirty.len()
@@ -230,7 +242,7 @@ impl<K: Clone + Eq + Hash, V> Records<K, V> {
         }
         let dirty = &self.dirty;
         self.loaded.retain(|key, value| {
-            let stays = surplus == 0 || dirty.contains(key) || keep(key, value.as_deref());
+            let stays = surplus == 0 || dirty.contains_key(key) || keep(key, value.as_deref());
             if !stays {
                 surplus -= 1;
             }
@@ -247,11 +259,13 @@ impl<K: Clone + Eq + Hash, V> Records<K, V> {
     fn rollback(&mut self) {
         for (key, before) in self.undo.drain(..).rev() {
             match before {
-                // It stays marked as changed: saving a record once more is harmless, forgetting one is not.
+                // It stays among the changes, with its old value: saving a record once more is harmless, forgetting
+                // one is not.
                 Some(before) => {
-                    self.loaded.insert(key, before);
+                    self.loaded.insert(key.clone(), before.clone());
+                    self.dirty.insert(key, before);
                 }
-                // What is not loaded must not be marked: it would be taken for deleted at the next save.
+                // Nobody knows what the store holds of it.
                 None => {
                     self.loaded.remove(&key);
                     self.dirty.remove(&key);

@@ -5,18 +5,19 @@
 //! Refuses: decisions; being ahead of the log (only committed batches are saved).
 //! Invariant: what is in the file equals the fold of the log up to the stored position.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
+use foldhash::HashMap;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 use schemas::{
     ClickId, Event, EventBody, EventId, Time,
     chain::{Chain, Position},
-    event::{ItemBody, Name},
+    event::ItemBody,
 };
 
 use self::rows::{StoredClick, StoredName, click_id, click_key, event_id, event_key, text_key};
-use crate::state::{Click, Home, Key, Label, Meta, Named, Place, Run, State, Waiting};
+use crate::state::{Changed, Click, Home, Key, Label, Meta, Named, Place, Run, State, Waiting};
 
 mod rows;
 
@@ -40,10 +41,10 @@ const SCHEMA: &str = "
 pub struct Dirty {
     pub position: Position,
     meta: Meta,
-    clicks: Vec<(ClickId, Option<Arc<Click>>)>,
-    names: Vec<(Key, Option<Arc<Named>>)>,
-    labels: Vec<(Key, Option<Arc<Label>>)>,
-    runs: Vec<(EventId, Option<Arc<Run>>)>,
+    clicks: Changed<ClickId, Click>,
+    names: Changed<Key, Named>,
+    labels: Changed<Key, Label>,
+    runs: Changed<EventId, Run>,
 }
 
 impl Dirty {
@@ -61,10 +62,10 @@ impl Dirty {
 
     /// After a failed save: all of it must be saved again.
     pub fn put_back(self, state: &mut State) {
-        self.clicks.into_iter().for_each(|(key, _)| state.clicks.mark_dirty(key));
-        self.names.into_iter().for_each(|(key, _)| state.names.mark_dirty(key));
-        self.labels.into_iter().for_each(|(key, _)| state.labels.mark_dirty(key));
-        self.runs.into_iter().for_each(|(key, _)| state.runs.mark_dirty(key));
+        state.clicks.put_back(self.clicks);
+        state.names.put_back(self.names);
+        state.labels.put_back(self.labels);
+        state.runs.put_back(self.runs);
     }
 }
 
@@ -216,7 +217,7 @@ impl Reader {
                 self.load_click(state, click.id)?;
                 self.load_name(state, &Key::Click(click.id))?;
                 match &click.alias {
-                    Some(a) => self.load_alias(state, &Key::of(&event.tenant, &click.account, &Name::Alias(a.clone()))),
+                    Some(a) => self.load_alias(state, &Key::alias(&event.tenant, &click.account, a)),
                     None => Ok(()),
                 }
             }
@@ -324,8 +325,7 @@ impl Reader {
 
 impl Writer {
     /// Saves all of it with its position in one transaction, in key order so that pages are touched once.
-    pub fn save(&mut self, dirty: &mut Dirty) -> Result<()> {
-        dirty.clicks.sort_unstable_by_key(|(id, _)| *id);
+    pub fn save(&mut self, dirty: &Dirty) -> Result<()> {
         let Writer { connection, homes, swept } = self;
         let new_homes = {
             let transaction = connection.transaction()?;
@@ -405,10 +405,10 @@ fn free_name(transaction: &Transaction, alias: &[u8], only: ClickId) -> Result<(
 fn write_homes(
     transaction: &Transaction,
     known: &HashMap<Arc<Home>, i64>,
-    clicks: &[(ClickId, Option<Arc<Click>>)],
+    clicks: &Changed<ClickId, Click>,
 ) -> Result<HashMap<Arc<Home>, i64>> {
-    let mut new = HashMap::new();
-    for click in clicks.iter().filter_map(|(_, click)| click.as_ref()) {
+    let mut new = HashMap::default();
+    for click in clicks.values().flatten() {
         if !known.contains_key(&click.home) && !new.contains_key(&click.home) {
             let id = (known.len() + new.len()) as i64;
             transaction
@@ -422,13 +422,15 @@ fn write_homes(
 
 fn write_clicks(
     transaction: &Transaction,
-    clicks: &[(ClickId, Option<Arc<Click>>)],
+    clicks: &Changed<ClickId, Click>,
     home_of: impl Fn(&Arc<Home>) -> Option<i64>,
 ) -> Result<()> {
     let mut insert =
         transaction.prepare_cached("INSERT OR REPLACE INTO clicks (id, data, waiting) VALUES (?1, ?2, ?3)")?;
     let mut delete = transaction.prepare_cached("DELETE FROM clicks WHERE id = ?1")?;
-    for (id, click) in clicks {
+    let mut sorted: Vec<_> = clicks.iter().collect();
+    sorted.sort_unstable_by_key(|(id, _)| **id);
+    for (id, click) in sorted {
         match click {
             Some(click) => {
                 let home = home_of(&click.home).context("a click's settings were not stored")?;
@@ -443,7 +445,7 @@ fn write_clicks(
     Ok(())
 }
 
-fn write_names(transaction: &Transaction, names: &[(Key, Option<Arc<Named>>)]) -> Result<()> {
+fn write_names(transaction: &Transaction, names: &Changed<Key, Named>) -> Result<()> {
     let mut sorted: Vec<_> = names.iter().map(|(key, named)| (text_key(key), key, named)).collect();
     sorted.sort_unstable_by_key(|(hash, _, _)| *hash);
     for (hash, key, named) in sorted {
@@ -455,7 +457,7 @@ fn write_names(transaction: &Transaction, names: &[(Key, Option<Arc<Named>>)]) -
     Ok(())
 }
 
-fn write_labels(transaction: &Transaction, labels: &[(Key, Option<Arc<Label>>)]) -> Result<()> {
+fn write_labels(transaction: &Transaction, labels: &Changed<Key, Label>) -> Result<()> {
     for (key, label) in labels {
         let data = label.as_ref().map(|label| postcard::to_stdvec(&**label)).transpose()?;
         let waiting =

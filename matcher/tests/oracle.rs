@@ -97,7 +97,7 @@ fn expected(oracle: &Oracle) -> BTreeMap<Cell, Sums> {
 fn names(outcomes: &[Outcome]) -> Names {
     let hits = outcomes.iter().flat_map(|o| &o.hits);
     let made = hits.flat_map(|h| h.goals.iter().filter_map(move |g| Some((h.hit.id, g.conversion.as_ref()?))));
-    made.filter(|(_, c)| c.version == 1).map(|(hit, c)| (c.id.clone(), hit, c.goal.clone())).collect()
+    made.filter(|(_, c)| c.version == 1).map(|(hit, c)| (c.id.to_string(), hit, c.goal.clone())).collect()
 }
 
 fn compare(log: &Log) -> Result<(), TestCaseError> {

@@ -29,9 +29,9 @@ fn conversions(outcomes: &[Outcome]) -> BTreeMap<String, Conversion> {
         let shown = outcome.hits.iter().flat_map(|h| &h.goals).filter_map(|g| g.conversion.as_ref());
         let adjusted = outcome.adjust.iter().filter_map(|a| a.conversion.as_ref());
         for conversion in shown.chain(adjusted) {
-            match all.get(&conversion.id) {
+            match all.get(&conversion.id.to_string()) {
                 Some(known) if known.version > conversion.version => {}
-                _ => drop(all.insert(conversion.id.clone(), conversion.clone())),
+                _ => drop(all.insert(conversion.id.to_string(), conversion.clone())),
             }
         }
     }
@@ -114,7 +114,7 @@ proptest! {
         for (at, (cause, event)) in log.events.iter().enumerate() {
             if at % every == every - 1 {
                 let position = Position { next: cause.src, chain: Chain::FIRST };
-                writer.save(&mut Dirty::take(&mut state, position)).unwrap();
+                writer.save(&Dirty::take(&mut state, position)).unwrap();
                 drop((reader, writer));
                 let stored;
                 (reader, writer, state, stored) = store::open(dir.path()).unwrap();

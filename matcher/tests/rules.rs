@@ -369,7 +369,7 @@ fn adjusting_by_hand_is_signed_and_repeats_of_the_sender_do_not_undo_it() {
             by: "k1".to_owned(),
         })
     };
-    log.push(adjust(made.goals[0].conversion.as_ref().unwrap().id.clone()));
+    log.push(adjust(made.goals[0].conversion.as_ref().unwrap().id.to_string()));
     assert_eq!(last(&log).adjust.as_ref().unwrap().outcome, Status::Updated);
     assert_eq!(log.hit(sent.clone()).outcome, Status::Duplicate);
     assert_eq!((in_state(&log, State::Approved).0, in_state(&log, State::Rejected)), (0, (1, "10.00".to_owned())));

@@ -27,7 +27,7 @@ fn stated(state: State, step: HitStep) -> HitStep {
 fn by_hand(log: &mut Log, hit: &HitOutcome, state: Option<State>, earning: Option<&str>) {
     log.push(EventBody::Adjust(Adjust {
         account: ACCOUNTS[0].to_owned(),
-        conversion: hit.goals[0].conversion.as_ref().unwrap().id.clone(),
+        conversion: hit.goals[0].conversion.as_ref().unwrap().id.to_string(),
         on: Name::Click(own_click(0)),
         state,
         earning: earning.map(|e| e.parse().unwrap()),
@@ -229,7 +229,7 @@ fn unconverted_clicks_leave_the_state_at_look_back_and_waiting_time() {
     let position = |next| schemas::chain::Position { next, chain: schemas::chain::Chain::FIRST };
     let is_kept = |log: &mut Log, number: usize| {
         let (_, mut writer, _, _) = matcher::store::open(dir.path()).unwrap();
-        writer.save(&mut matcher::store::Dirty::take(&mut log.state, position(log.events.len() as u64))).unwrap();
+        writer.save(&matcher::store::Dirty::take(&mut log.state, position(log.events.len() as u64))).unwrap();
         let (mut reader, _, mut state, _) = matcher::store::open(dir.path()).unwrap();
         let mut asking = Log::of(&[Step::Hit(hit(NameStep::Own(number), SIGNUPS))]);
         reader.load(&mut state, &asking.events.remove(1).1).unwrap();

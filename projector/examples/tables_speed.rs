@@ -9,7 +9,7 @@ use std::{collections::VecDeque, path::Path, time::Instant};
 
 use projector::tables::Tables;
 use schemas::{
-    Amount, ClickId, Currency, EventId, Outcome, Time,
+    Amount, ClickId, ConversionId, Currency, EventId, Outcome, Time,
     chain::{Chain, Position},
     outcome::{Change, ClickData, ClickRef, Conversion, GoalOutcome, HitOutcome, HitRef, Kind, Status},
     status::State,
@@ -80,7 +80,7 @@ fn hit(random: &mut Random, time: Time, click: &ClickData) -> Outcome {
     let id = EventId::new(time, 1, random.next());
     let c = click.clone();
     let conversion = Conversion {
-        id: format!("{:016x}{:010x}", random.next(), random.next() >> 24),
+        id: ConversionId(((u128::from(random.next()) << 64) | u128::from(random.next())).to_be_bytes()),
         version: 1,
         goal: if random.next().is_multiple_of(4) { "firsttimedeposits" } else { "signups" }.to_owned(),
         count: 1,

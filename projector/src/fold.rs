@@ -6,7 +6,7 @@
 //! gives the same tables.
 
 use schemas::{
-    Amount, ClickId, Currency, EventId, Outcome, Time,
+    Amount, ClickId, ConversionId, Currency, EventId, Outcome, Time,
     event::Correction,
     outcome::{Change, ClickData, ClickRef, Conversion, HitOutcome, Kind, Status},
     status::State,
@@ -241,7 +241,7 @@ fn conversion_delta<'a>(change: &'a Change, origin: Origin<'a>, basis: Basis) ->
 /// Where the click of a change came from: the same record says it, so no look-up is needed.
 fn origin_of<'a>(outcome: &'a Outcome, change: &Change) -> Origin<'a> {
     let Some(id) = change.click else {
-        return Origin::of_label(label_of(outcome, &change.conversion));
+        return Origin::of_label(label_of(outcome, change.conversion));
     };
     if let Some(click) = outcome.click.as_ref().filter(|click| click.id == id) {
         return click.into();
@@ -251,7 +251,7 @@ fn origin_of<'a>(outcome: &'a Outcome, change: &Change) -> Origin<'a> {
     of_hits.chain(of_reprocess).find(|click| click.id == id).map(Origin::from).unwrap_or_default()
 }
 
-fn label_of<'a>(outcome: &'a Outcome, conversion: &str) -> Option<&'a str> {
+fn label_of<'a>(outcome: &'a Outcome, conversion: ConversionId) -> Option<&'a str> {
     if let Some(label) = outcome.adjust.as_ref().and_then(|adjust| adjust.label.as_deref()) {
         return Some(label);
     }

@@ -15,7 +15,7 @@ use crate::{
     },
     run::{Projector, spawn},
     tables::{Tables, generation},
-    testing::{START, Step, TENANT, World, append, directory, folder, open_log, steps},
+    testing::{START, Step, TENANT, World, append, directory, folder, nth_conversion, open_log, steps},
 };
 
 fn reports(dir: &std::path::Path) -> Reports {
@@ -261,7 +261,7 @@ fn conversion_lists(reports: &Reports, limit: usize) -> Result<(), TestCaseError
     };
     let everything = all(ConversionQuery::default());
     let made = everything.iter().map(|row| row.id.clone()).collect::<Vec<_>>();
-    let mut newest_first: Vec<_> = (0..made.len()).map(|n| format!("conversion{n}")).collect();
+    let mut newest_first: Vec<_> = (0..made.len()).map(|n| nth_conversion(n).to_string()).collect();
     newest_first.reverse();
     prop_assert_eq!(made, newest_first);
     let middle = Time::from_ms(START + 30 * MINUTE_MS);
@@ -332,7 +332,7 @@ fn the_audit_finds_what_was_planted() {
     plant("UPDATE hits SET data = (SELECT max(data) FROM hits) WHERE src = (SELECT min(src) FROM hits)", "hit");
     plant("DELETE FROM hits WHERE src = (SELECT max(src) FROM hits)", "1 hits of the log");
     plant("DELETE FROM clicks WHERE src = 0", "1 clicks of the log");
-    plant("DELETE FROM conversions WHERE number = 3", "conversion conversion3");
+    plant("DELETE FROM conversions WHERE number = 3", &format!("conversion {}", nth_conversion(3)));
     plant("UPDATE conversions SET data = (SELECT max(data) FROM conversions) WHERE number = 3", "conversion");
 }
 

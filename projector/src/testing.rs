@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use pipeline::log::{Block, Log};
 use proptest::prelude::*;
 use schemas::{
-    Amount, ClickId, Currency, EventId, Outcome, Reason, Time,
+    Amount, ClickId, ConversionId, Currency, EventId, Outcome, Reason, Time,
     chain::Position,
     event::Correction,
     outcome::{
@@ -295,7 +295,7 @@ impl World {
 
     fn conversion(&self, goal: &str) -> Conversion {
         Conversion {
-            id: format!("conversion{}", self.conversions.len()),
+            id: nth_conversion(self.conversions.len()),
             version: 1,
             goal: goal.to_owned(),
             count: 1,
@@ -468,9 +468,14 @@ fn made(conversion: &Conversion, outcome: Status) -> GoalOutcome {
     }
 }
 
+/// The id of the conversion that a made-up history makes as its n-th.
+pub fn nth_conversion(n: usize) -> ConversionId {
+    ConversionId((n as u128).to_be_bytes())
+}
+
 fn changes(known: &Known, before: Option<&Conversion>, after: Option<&Conversion>) -> Vec<Change> {
     let change = |c: &Conversion, sign: i64| Change {
-        conversion: c.id.clone(),
+        conversion: c.id,
         account: known.account.clone(),
         click: known.click.as_ref().map(|click| click.id),
         click_time: known.click.as_ref().map_or(c.time, |click| click.time),

@@ -179,6 +179,89 @@ sortable_id! {
     EventId, EVENT
 }
 
+/// Names one conversion: 16 bytes of the hash of the key under which it was first made. As text, 26 characters of
+/// lower-case base32.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConversionId(pub [u8; 16]);
+
+impl ConversionId {
+    pub fn chars(self) -> [u8; ID_CHARS] {
+        let bits = u128::from_be_bytes(self.0);
+        let mut out = [0; ID_CHARS];
+        // 130 bits: the last two are always zero.
+        for (i, slot) in out.iter_mut().enumerate() {
+            let digit = if i < ID_CHARS - 1 { bits >> (123 - 5 * i) } else { bits << 2 };
+            *slot = ALPHABET[(digit & 31) as usize];
+        }
+        out
+    }
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let (last, first) = text.split_last()?;
+        if text.len() != ID_CHARS {
+            return None;
+        }
+        let digit = |byte: &u8| Some(DECODE[*byte as usize]).filter(|digit| *digit != 0xFF);
+        let bits = first.iter().try_fold(0u128, |bits, byte| Some((bits << 5) | u128::from(digit(byte)?)))?;
+        let last = digit(last).filter(|digit| digit & 3 == 0)?;
+        Some(Self(((bits << 3) | u128::from(last >> 2)).to_be_bytes()))
+    }
+}
+
+impl fmt::Display for ConversionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.chars()).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for ConversionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ConversionId {
+    type Err = BadConversionId;
+    fn from_str(text: &str) -> Result<Self, BadConversionId> {
+        Self::parse(text.as_bytes()).ok_or(BadConversionId)
+    }
+}
+
+/// Text for people and JSON, 16 bytes for compact storage.
+impl serde::Serialize for ConversionId {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        if !s.is_human_readable() {
+            return self.0.serialize(s);
+        }
+        s.serialize_str(std::str::from_utf8(&self.chars()).unwrap_or_default())
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for ConversionId {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        if !d.is_human_readable() {
+            return <[u8; 16]>::deserialize(d).map(Self);
+        }
+        let text = std::borrow::Cow::<str>::deserialize(d)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl schemars::JsonSchema for ConversionId {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ConversionId".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string" })
+    }
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not a conversion's id: 26 base32 characters are needed")]
+pub struct BadConversionId;
+
 /// The shard of a click that has an alias: clicks and hits of one alias meet in one partition.
 pub fn alias_shard(tenant: &str, account: &str, folded_alias: &str) -> u16 {
     let mut hash = Sha256::new();
@@ -252,6 +335,15 @@ mod tests {
             prop_assert_eq!(ClickId::parse(text.to_uppercase().as_bytes()), Some(id));
             prop_assert_eq!((id.time().ms(), id.shard()), (ms, shard));
             prop_assert_eq!(EventId::parse(text.as_bytes()), None);
+        }
+
+        #[test]
+        fn conversion_ids_survive_text_and_keep_its_order(a: [u8; 16], b: [u8; 16]) {
+            let text = ConversionId(a).to_string();
+            prop_assert_eq!(&text, &base32(&a));
+            prop_assert_eq!(ConversionId::parse(text.as_bytes()), Some(ConversionId(a)));
+            prop_assert_eq!(ConversionId::parse(&text.as_bytes()[1..]), None);
+            prop_assert_eq!(text.cmp(&ConversionId(b).to_string()), a.cmp(&b));
         }
 
         #[test]

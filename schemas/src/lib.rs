@@ -32,7 +32,7 @@ pub mod status;
 pub mod time;
 
 pub use event::{Event, EventBody};
-pub use id::{ClickId, EventId};
+pub use id::{ClickId, ConversionId, EventId};
 pub use money::{Amount, Currency};
 pub use outcome::Outcome;
 pub use reason::Reason;

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Amount, ClickId, Currency, EventId, Reason, Time, event::Correction, status::State};
+use crate::{Amount, ClickId, ConversionId, Currency, EventId, Reason, Time, event::Correction, status::State};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -185,7 +185,7 @@ pub struct GoalOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Conversion {
     /// Hash of the key under which it was first made.
-    pub id: String,
+    pub id: ConversionId,
     /// 1 when made, one more with every change.
     pub version: u32,
     pub goal: String,
@@ -206,7 +206,7 @@ pub struct Conversion {
 /// A signed change of one report cell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
-    pub conversion: String,
+    pub conversion: ConversionId,
     pub account: String,
     /// `null` for a label.
     pub click: Option<ClickId>,

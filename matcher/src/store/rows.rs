@@ -1,6 +1,6 @@
 //! Keys and rows of `state.db`: what follows from a key is left out of its row.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use anyhow::{Result, bail};
 use schemas::{ClickId, EventId, Time};
@@ -56,65 +56,67 @@ pub fn text_key(key: &Key) -> [u8; 16] {
 
 /// A click row: what follows from the id is left out.
 #[derive(Serialize, Deserialize)]
-pub struct StoredClick {
+pub struct StoredClick<'a> {
     pub home: i64,
     time: Option<Time>,
-    dyn_: Option<String>,
-    foreign: Option<String>,
-    subs: [Option<String>; 5],
-    alias: StoredAlias,
+    dyn_: Option<Cow<'a, str>>,
+    foreign: Option<Cow<'a, str>>,
+    subs: [Option<Cow<'a, str>>; 5],
+    alias: StoredAlias<'a>,
     touched: u64,
-    ledger: Ledger,
-    waiting: Vec<Arc<Waiting>>,
+    ledger: Cow<'a, Ledger>,
+    waiting: Cow<'a, [Arc<Waiting>]>,
 }
 
 #[derive(Serialize, Deserialize)]
-enum StoredAlias {
+enum StoredAlias<'a> {
     None,
     Dyn,
     Foreign,
-    Text(String),
+    Text(Cow<'a, str>),
 }
 
-impl StoredClick {
-    pub fn of(id: ClickId, click: &Click, home: i64) -> Self {
-        let is = |text: &Option<String>, alias: &str| text.as_ref().is_some_and(|t| t.to_ascii_lowercase() == alias);
+impl<'a> StoredClick<'a> {
+    pub fn of(id: ClickId, click: &'a Click, home: i64) -> Self {
+        let is = |text: &Option<Arc<str>>, alias: &str| text.as_ref().is_some_and(|t| t.to_ascii_lowercase() == alias);
         let alias = match &click.alias {
             None => StoredAlias::None,
             Some(alias) if is(&click.foreign, alias) => StoredAlias::Foreign,
             Some(alias) if is(&click.dyn_, alias) => StoredAlias::Dyn,
-            Some(alias) => StoredAlias::Text(alias.clone()),
+            Some(alias) => StoredAlias::Text(Cow::Borrowed(alias)),
         };
+        let text = |text: &'a Option<Arc<str>>| text.as_deref().map(Cow::Borrowed);
         Self {
             home,
             time: (click.time != id.time()).then_some(click.time),
-            dyn_: click.dyn_.clone(),
-            foreign: click.foreign.clone(),
-            subs: click.subs.clone(),
+            dyn_: text(&click.dyn_),
+            foreign: text(&click.foreign),
+            subs: click.subs.each_ref().map(text),
             alias,
             touched: click.touched,
-            ledger: click.ledger.clone(),
-            waiting: click.waiting.clone(),
+            ledger: Cow::Borrowed(&click.ledger),
+            waiting: Cow::Borrowed(&click.waiting),
         }
     }
 
     pub fn into_click(self, id: ClickId, home: Arc<Home>) -> Click {
         let alias = match self.alias {
             StoredAlias::None => None,
-            StoredAlias::Dyn => self.dyn_.as_ref().map(|t| t.to_ascii_lowercase()),
-            StoredAlias::Foreign => self.foreign.as_ref().map(|t| t.to_ascii_lowercase()),
-            StoredAlias::Text(text) => Some(text),
+            StoredAlias::Dyn => self.dyn_.as_ref().map(|t| t.to_ascii_lowercase().into()),
+            StoredAlias::Foreign => self.foreign.as_ref().map(|t| t.to_ascii_lowercase().into()),
+            StoredAlias::Text(text) => Some(text.into()),
         };
+        let text = |text: Option<Cow<str>>| text.map(Arc::from);
         Click {
             home,
             time: self.time.unwrap_or_else(|| id.time()),
-            dyn_: self.dyn_,
-            foreign: self.foreign,
-            subs: self.subs,
+            dyn_: text(self.dyn_),
+            foreign: text(self.foreign),
+            subs: self.subs.map(text),
             alias,
             touched: self.touched,
-            ledger: self.ledger,
-            waiting: self.waiting,
+            ledger: self.ledger.into_owned(),
+            waiting: self.waiting.into_owned(),
         }
     }
 }

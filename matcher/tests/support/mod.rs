@@ -311,7 +311,7 @@ impl Log {
                 (None, None) => continue,
             };
             for conversion in hit.goals.iter().filter_map(|g| g.conversion.as_ref()).filter(|c| c.version == 1) {
-                self.made.push((hit.account.clone(), on.clone(), conversion.id.clone()));
+                self.made.push((hit.account.clone(), on.clone(), conversion.id.to_string()));
             }
         }
         self.events.push((cause, event));

@@ -163,7 +163,7 @@ impl Expected {
             value: conversion.value,
             currency: conversion.currency.code(),
         };
-        if let Some(row) = self.conversions.get_mut(&conversion.id) {
+        if let Some(row) = self.conversions.get_mut(&conversion.id.to_string()) {
             if conversion.version > row.version {
                 set(row, conversion, time);
                 row.changes.get_or_insert_default().push(change);
@@ -173,7 +173,7 @@ impl Expected {
         let values = by.click.map(values_of_ref).unwrap_or_else(|| values_of_label(by.label));
         let [link, dyn_, sub1, sub2, sub3, sub4, sub5] = values.map(|value| value.map(str::to_owned));
         let mut row = ConversionRow {
-            id: conversion.id.clone(),
+            id: conversion.id.to_string(),
             version: 0,
             account: account.to_owned(),
             program: program.to_owned(),
@@ -200,7 +200,7 @@ impl Expected {
             changes: Some(vec![change]),
         };
         set(&mut row, conversion, time);
-        self.conversions.insert(conversion.id.clone(), row);
+        self.conversions.insert(conversion.id.to_string(), row);
     }
 
     fn change(&mut self, outcome: &Outcome, change: &Change) -> Result<()> {
@@ -322,7 +322,7 @@ fn postback_row(hit: &HitOutcome) -> PostbackRow {
                 count: goal.count,
                 outcome: goal.outcome,
                 reason: goal.reason,
-                conversion: c.map(|c| c.id.clone()),
+                conversion: c.map(|c| c.id.to_string()),
                 state: c.map(|c| c.state),
                 earning: c.and_then(|c| c.earning),
                 value: c.and_then(|c| c.value),

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use rusqlite::Connection;
-use schemas::{ClickId, Time, name::fold as fold_name};
+use schemas::{ClickId, ConversionId, Time, name::fold as fold_name};
 
 use super::{
     postbacks::{cursor, is_of_tenant},
@@ -110,7 +110,8 @@ fn is_wanted(query: &ConversionQuery, range: Range, accounts: &[u32], row: &Stor
 }
 
 pub fn one(snapshot: &Snapshot<'_>, tenant: &str, id: &str) -> Result<Option<ConversionRow>> {
-    let wanted = term(Kind::ConversionId, 0, id.as_bytes());
+    let Some(id) = ConversionId::parse(id.as_bytes()) else { return Ok(None) };
+    let wanted = term(Kind::ConversionId, 0, &id.0);
     for number in snapshot.segments().rows(snapshot.conn(), wanted, 0, i64::MAX, usize::MAX)? {
         let found = read(snapshot, number, |row| row.id == id && is_of_tenant(snapshot, tenant, row.account))?;
         if found.is_some() {

@@ -158,8 +158,11 @@ fn has_text(hit: &HitRow<'_>, text: &str) -> bool {
     let click = decision.click.map(|(id, _)| id.to_string());
     let of_goals = decision.goals.iter().flat_map(|goal| {
         let conversion = goal.conversion.as_ref();
-        [Some(goal.goal), conversion.and_then(|c| c.tid), conversion.and_then(|c| c.player), conversion.map(|c| c.id)]
+        [Some(goal.goal), conversion.and_then(|c| c.tid), conversion.and_then(|c| c.player)]
     });
     let mut all = texts.into_iter().chain(of_goals).flatten().chain(click.as_deref());
-    all.any(|known| fold_name(known).contains(text)) || hit.id.to_string() == text
+    let conversions = || decision.goals.iter().filter_map(|goal| goal.conversion.as_ref());
+    all.any(|known| fold_name(known).contains(text))
+        || hit.id.to_string() == text
+        || conversions().any(|c| c.id.to_string().contains(text))
 }

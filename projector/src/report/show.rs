@@ -25,7 +25,7 @@ pub fn postback(names: &Names, hit: &HitRow<'_>) -> PostbackRow {
                 count: goal.count,
                 outcome: goal.outcome,
                 reason: goal.reason,
-                conversion: conversion.map(|c| c.id.to_owned()),
+                conversion: conversion.map(|c| c.id.to_string()),
                 state: conversion.map(|c| c.state),
                 earning: conversion.and_then(|c| c.earning),
                 value: conversion.and_then(|c| c.value),
@@ -83,7 +83,7 @@ pub fn click(names: &Names, row: &StoredClick<'_>) -> ClickRow {
 pub fn conversion(names: &Names, row: &StoredConversion<'_>) -> ConversionRow {
     let [sub1, sub2, sub3, sub4, sub5] = row.origin.subs.map(owned);
     ConversionRow {
-        id: row.id.to_owned(),
+        id: row.id.to_string(),
         version: row.version,
         account: account(names, row.account),
         program: row.program.to_owned(),

@@ -44,7 +44,7 @@ pub fn decision(pending: &mut Pending, tenant: u32, account: u32, row: i64, hit:
 }
 
 pub fn conversion(pending: &mut Pending, tenant: u32, account: u32, number: i64, row: &StoredConversion<'_>) {
-    pending.add(term(Kind::ConversionId, 0, row.id.as_bytes()), number);
+    pending.add(term(Kind::ConversionId, 0, &row.id.0), number);
     pending.add(term(Kind::ConversionOfTenant, tenant, b""), number);
     pending.add(term(Kind::ConversionOfAccount, account, b""), number);
     if let Some(click) = row.click {

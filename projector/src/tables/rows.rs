@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use postcard::ser_flavors::Flavor;
 use schemas::{
-    Amount, ClickId, Currency, EventId, Reason, Time,
+    Amount, ClickId, ConversionId, Currency, EventId, Reason, Time,
     outcome::{ClickData, Conversion, HitOutcome, Status},
     status::State,
 };
@@ -61,7 +61,7 @@ pub struct GoalPart<'a> {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConversionPart<'a> {
-    pub id: &'a str,
+    pub id: ConversionId,
     pub state: State,
     pub earning: Option<Amount>,
     pub value: Option<Amount>,
@@ -73,7 +73,7 @@ pub struct ConversionPart<'a> {
 impl<'a> From<&'a HitOutcome> for Decision<'a> {
     fn from(hit: &'a HitOutcome) -> Self {
         let part = |c: &'a Conversion| ConversionPart {
-            id: &c.id,
+            id: c.id,
             state: c.state,
             earning: c.earning,
             value: c.value,
@@ -157,7 +157,7 @@ impl<'a> From<StoredOrigin<'a>> for Origin<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredConversion<'a> {
     pub account: u32,
-    pub id: &'a str,
+    pub id: ConversionId,
     pub program: &'a str,
     pub click: Option<ClickId>,
     pub click_time: Time,
@@ -219,7 +219,7 @@ impl<'a> StoredConversion<'a> {
         let c = version.conversion;
         Self {
             account,
-            id: &c.id,
+            id: c.id,
             program: version.program,
             click: version.click.map(|(id, _)| id),
             click_time: version.click.map_or(c.time, |(_, time)| time),

@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use schemas::{Reason, chain::Chain};
 
 /// Part of the stamp in the file: a file of another form is rebuilt.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const TABLES: &str = "
 CREATE TABLE position(

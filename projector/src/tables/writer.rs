@@ -14,7 +14,7 @@ use lru::LruCache;
 use rapidhash::v3::rapidhash_v3;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use schemas::{
-    EventId, Outcome, Time,
+    ConversionId, EventId, Outcome, Time,
     chain::{Chain, Position},
     name,
     outcome::{self, ClickData, HitOutcome, Status},
@@ -363,7 +363,7 @@ impl Parts {
         let tenant = self.names.tenant_or_new(tenant);
         let account = self.names.account_or_new(tenant, version.account);
         let new = StoredConversion::of(account, version, time);
-        let key = rapidhash_v3(new.id.as_bytes());
+        let key = rapidhash_v3(&new.id.0);
         // A reprocess names what it leaves as it is, too, also where that is a first version.
         let known = version.what == What::Reprocessed && self.find_conversion(sql, key, new.id)?.is_some();
         if new.version == 1 && known {
@@ -383,7 +383,7 @@ impl Parts {
             return Ok(());
         }
         let Some((number, old)) = self.find_conversion(sql, key, new.id)? else {
-            tracing::error!(conversion = new.id, "an outcome changes a conversion that no outcome made");
+            tracing::error!(conversion = %new.id, "an outcome changes a conversion that no outcome made");
             return Ok(());
         };
         let old: StoredConversion<'_> = decode(&old)?;
@@ -412,7 +412,7 @@ impl Parts {
         Ok(())
     }
 
-    fn find_conversion(&mut self, sql: &mut Sql<'_>, key: u64, id: &str) -> Result<Option<(i64, Vec<u8>)>> {
+    fn find_conversion(&mut self, sql: &mut Sql<'_>, key: u64, id: ConversionId) -> Result<Option<(i64, Vec<u8>)>> {
         let mut check = |number: i64| -> Result<Option<(i64, Vec<u8>)>> {
             let data: Option<Vec<u8>> = sql.read_conversion.query_row([number], |row| row.get(0)).optional()?;
             match data {
@@ -425,7 +425,7 @@ impl Parts {
         {
             return Ok(Some(found));
         }
-        for number in self.look_up(sql.conn, Kind::ConversionId, 0, id.as_bytes())? {
+        for number in self.look_up(sql.conn, Kind::ConversionId, 0, &id.0)? {
             if let Some(found) = check(number)? {
                 return Ok(Some(found));
             }

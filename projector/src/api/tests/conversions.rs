@@ -1,7 +1,7 @@
 use axum::http::StatusCode;
 use pipeline::{Draft, clock};
 use schemas::{
-    Amount, ClickId, Currency, EventBody, EventId, Outcome,
+    Amount, ClickId, ConversionId, Currency, EventBody, EventId, Outcome,
     event::{Hit, HitSettings, Raw, Reading},
     goal::Dedup,
     outcome::{ClickRef, Conversion, GoalOutcome, HitOutcome, HitRef, Kind, Status},
@@ -31,7 +31,7 @@ async fn converted(world: &World, account: &str, foreign: &str, goal: &str, earn
     let now = clock::now();
     let hit = EventId::new(now, 0, rand());
     let conversion = Conversion {
-        id: format!("c{foreign}{goal}"),
+        id: ConversionId(std::array::from_fn(|i| format!("{foreign}/{goal}................").as_bytes()[i])),
         version: 1,
         goal: goal.to_owned(),
         count: 1,
@@ -98,10 +98,10 @@ async fn converted(world: &World, account: &str, foreign: &str, goal: &str, earn
     {
         let mut decisions = world.decisions.lock().unwrap();
         decisions.prepared.insert(hit, prepared);
-        decisions.conversions.insert(conversion.id.clone(), (conversion.clone(), click_ref));
+        decisions.conversions.insert(conversion.id.to_string(), (conversion.clone(), click_ref));
     }
     world.appender.append(draft).await.unwrap();
-    Made { hit: hit.to_string(), click, conversion: conversion.id }
+    Made { hit: hit.to_string(), click, conversion: conversion.id.to_string() }
 }
 
 fn event(account: &str, raw: Raw) -> Hit {

@@ -340,7 +340,7 @@ impl Decisions {
 pub fn change(account: &str, click: &ClickRef, conversion: &Conversion, sign: i64) -> Change {
     let signed = |amount: Option<schemas::Amount>| amount.map(|a| if sign < 0 { a.negated() } else { a });
     Change {
-        conversion: conversion.id.clone(),
+        conversion: conversion.id,
         account: account.to_owned(),
         click: Some(click.id),
         click_time: click.time,
