@@ -6,20 +6,24 @@
 use std::{
     env,
     ffi::OsString,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitCode},
 };
 
 use anyhow::{Context, Result, bail};
+use xtask::{attend::succeed, root};
 
 mod deps;
+mod servers;
 mod walk;
 
 const HELP: &str = "\
 cargo xtask TASK
 
   test [--long] [ARGS…]   build everything and run all tests, of the crates and of the whole system; --long kills the
-                          process more often and tries more inputs; ARGS go to `cargo test`
+                          process more often and tries more inputs; ARGS go to `cargo test`. Brings up a Kafka and a
+                          database first, and says what it skips where it cannot; with CI set it fails instead
+  stack [--brokers N]     bring up the same servers, for work by hand, until Ctrl-C; N is 1 to 3
   readme [FILE]           run the walk-through of README.md as it is written, and compare what it prints
   schemas [--anew]        write schemas/json-schema from the types, and readings and outcomes of schemas/examples from
                           the code; a change that breaks readers is refused, unless --anew says that nothing was
@@ -34,12 +38,13 @@ fn main() -> ExitCode {
     let task = args.next().unwrap_or_default();
     let rest: Vec<OsString> = args.collect();
     let done = match task.to_str() {
-        Some("test") => test(rest),
+        Some("test") => servers::test(rest),
+        Some("stack") => servers::stack(&rest),
         Some("readme") => walk::run(rest),
         Some("schemas") => schemas(&rest),
         Some("deps") => deps::check(),
         Some("bench") => bench(rest),
-        Some("ci") => test(Vec::new()).and_then(|()| walk::run(Vec::new())).and_then(|()| deps::check()),
+        Some("ci") => servers::test(Vec::new()).and_then(|()| walk::run(Vec::new())).and_then(|()| deps::check()),
         Some("help" | "--help" | "-h") => {
             eprint!("{HELP}");
             Ok(())
@@ -58,23 +63,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// The workspace's folder.
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
-}
-
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
-}
-
-fn succeed(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("{command:?} cannot be started"))?;
-    if !status.success() {
-        bail!("failed: {command:?}");
-    }
-    Ok(())
 }
 
 /// Builds the binary and says where it is.
@@ -93,18 +85,6 @@ fn binary(release: bool) -> Result<PathBuf> {
         message["executable"].as_str().map(PathBuf::from)
     });
     paths.next_back().context("cargo did not say where the binary is")
-}
-
-fn test(mut args: Vec<OsString>) -> Result<()> {
-    let long = args.iter().any(|a| a == "--long");
-    args.retain(|a| a != "--long");
-    let binary = binary(false)?;
-    let mut test = cargo();
-    test.args(["test", "--workspace"]).args(args).env("CLICKBACK_BIN", binary);
-    if long {
-        test.env("CLICKBACK_LONG", "1");
-    }
-    succeed(&mut test)
 }
 
 fn schemas(args: &[OsString]) -> Result<()> {

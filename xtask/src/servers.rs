@@ -1,0 +1,110 @@
+//! The tasks that need servers: `test` and `stack`.
+
+use std::{
+    env,
+    ffi::OsString,
+    io::{self, Write as _},
+    thread,
+};
+
+use anyhow::{Context, Result, bail};
+use xtask::{
+    attend::{self, Attending, POLL, succeed},
+    stack::Stack,
+};
+
+/// All tests, with one Kafka and one database for the whole run.
+pub fn test(mut args: Vec<OsString>) -> Result<()> {
+    let long = args.iter().any(|a| a == "--long");
+    args.retain(|a| a != "--long");
+    let _attending = Attending::begin()?;
+    // The servers come up while the tests compile.
+    let (built, stack) = thread::scope(|scope| {
+        let stack = scope.spawn(|| Stack::start(1));
+        let built = build(&args);
+        if built.is_err() {
+            attend::stop();
+        }
+        (built, stack.join())
+    });
+    let binary = built?;
+    let mut stack = stack.unwrap_or_else(|_| bail!("a panic while the servers were started"))?;
+    if attend::stopping() {
+        bail!("told to end");
+    }
+    announce(&stack)?;
+    let mut test = crate::cargo();
+    test.args(["test", "--workspace"]).args(args).env("CLICKBACK_BIN", binary);
+    for (_, variable, service) in stack.services() {
+        match service {
+            Ok(service) => test.env(variable, &service.addresses),
+            Err(_) => test.env_remove(variable),
+        };
+    }
+    if long {
+        test.env("CLICKBACK_LONG", "1");
+    }
+    let tested = succeed(&mut test);
+    for end in stack.ended() {
+        eprintln!("xtask: {end}");
+    }
+    tested
+}
+
+fn build(args: &[OsString]) -> Result<OsString> {
+    let binary = crate::binary(false)?;
+    succeed(crate::cargo().args(["test", "--workspace", "--no-run"]).args(args))?;
+    Ok(binary.into())
+}
+
+/// Says what the tests run against, and what they skip. In CI nothing may be skipped.
+fn announce(stack: &Stack) -> Result<()> {
+    let ci = env::var_os("CI").is_some_and(|ci| !ci.is_empty());
+    for (name, variable, service) in stack.services() {
+        match service {
+            Ok(service) => eprintln!("xtask: {name} is at {} ({})", service.addresses, service.from),
+            Err(error) if ci => bail!("there is no {name}, and CI is set: {error:#}"),
+            Err(error) => eprintln!(
+                "xtask: there is no {name}, so ALL TESTS OF CLUSTER MODE THAT NEED IT ARE SKIPPED: {error:#}\n\
+                 xtask: what helps: a container engine, or JDK 17 and Maven, or an address in {variable}"
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// Servers for work by hand.
+pub fn stack(args: &[OsString]) -> Result<()> {
+    let args: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
+    let args: Vec<_> = args.iter().map(AsRef::as_ref).collect();
+    let brokers = match args.as_slice() {
+        [] => 1,
+        ["--brokers", n] => n.parse().context("--brokers takes a number")?,
+        _ => bail!("usage: cargo xtask stack [--brokers N]"),
+    };
+    let _attending = Attending::begin()?;
+    let mut stack = Stack::start(brokers)?;
+    let mut out = io::stdout();
+    for (name, variable, service) in stack.services() {
+        match service {
+            Ok(service) => {
+                writeln!(out, "export {variable}={}", service.addresses)?;
+                for server in &service.servers {
+                    eprintln!("xtask: {} has pid {}", server.name(), server.pid());
+                }
+            }
+            Err(error) => bail!("there is no {name}: {error:#}"),
+        }
+    }
+    eprintln!("xtask: Ctrl-C ends them");
+    let mut told = 0;
+    while !attend::stopping() {
+        let ended = stack.ended();
+        if ended.len() > told {
+            eprintln!("xtask: {}", ended.join("\n"));
+            told = ended.len();
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
