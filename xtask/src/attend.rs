@@ -71,7 +71,8 @@ pub fn stop() {
     STOP.store(true, Ordering::SeqCst);
 }
 
-/// Runs a command to its end; an error if it fails, or is told to end before.
+/// Runs a command to its end; an error if it fails, or is told to end before. Needs an [`Attending`]: the command does
+/// not see Ctrl-C itself.
 pub fn succeed(command: &mut Command) -> Result<()> {
     let mut child = spawn(command)?;
     let status = wait(&mut child, None)?;
@@ -81,7 +82,7 @@ pub fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a short command prints. It is ended at the limit.
+/// What a command prints that is ended at the limit. It must be little: nobody reads before it has ended.
 pub fn output(command: &mut Command, limit: Duration) -> Result<Output> {
     let mut child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))?;
     wait(&mut child, Some(limit)).with_context(|| format!("{command:?}"))?;

@@ -11,7 +11,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use xtask::{attend::succeed, root};
+use xtask::{
+    attend::{Attending, succeed},
+    root,
+};
 
 mod deps;
 mod servers;
@@ -88,6 +91,7 @@ fn binary(release: bool) -> Result<PathBuf> {
 }
 
 fn schemas(args: &[OsString]) -> Result<()> {
+    let _attending = Attending::begin()?;
     let mode = if args.iter().any(|a| a == "--anew") { "anew" } else { "additive" };
     let mut test = cargo();
     test.args(["test", "--quiet", "--package", "schemas", "--test", "contract", "published_schemas"]);
@@ -102,6 +106,7 @@ fn schemas(args: &[OsString]) -> Result<()> {
 }
 
 fn bench(args: Vec<OsString>) -> Result<()> {
+    let _attending = Attending::begin()?;
     let binary = binary(true)?;
     let target = root().join("target/load");
     let mut build = cargo();

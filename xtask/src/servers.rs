@@ -62,10 +62,10 @@ fn announce(stack: &Stack) -> Result<()> {
     let ci = env::var_os("CI").is_some_and(|ci| !ci.is_empty());
     for (name, variable, service) in stack.services() {
         match service {
-            Ok(service) => eprintln!("xtask: {name} is at {} ({})", service.addresses, service.from),
+            Ok(service) => eprintln!("xtask: the {name} is at {} ({})", service.addresses, service.from),
             Err(error) if ci => bail!("there is no {name}, and CI is set: {error:#}"),
             Err(error) => eprintln!(
-                "xtask: there is no {name}, so ALL TESTS OF CLUSTER MODE THAT NEED IT ARE SKIPPED: {error:#}\n\
+                "xtask: there is no {name}: ALL TESTS OF CLUSTER MODE THAT NEED IT ARE SKIPPED. {error:#}\n\
                  xtask: what helps: a container engine, or JDK 17 and Maven, or an address in {variable}"
             ),
         }

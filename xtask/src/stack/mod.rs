@@ -67,7 +67,7 @@ impl Stack {
     }
 
     pub fn services(&self) -> [(&'static str, &'static str, &Result<Service>); 2] {
-        [("Kafka", KAFKA, &self.kafka), ("the database", SCYLLA, &self.scylla)]
+        [("Kafka", KAFKA, &self.kafka), ("database", SCYLLA, &self.scylla)]
     }
 
     /// Servers that ended by themselves, with the last that they said.
