@@ -208,6 +208,10 @@ fn pages(reports: &Reports, query: &PostbackQuery) -> Vec<crate::report::Postbac
     }
 }
 
+fn only(value: &str) -> Filter {
+    Filter(vec![Match::Is(value.to_owned())])
+}
+
 fn filters(limit: usize) -> Vec<PostbackQuery> {
     use schemas::{Reason, outcome::Status};
     let some = |change: fn(&mut PostbackQuery)| {
@@ -221,8 +225,8 @@ fn filters(limit: usize) -> Vec<PostbackQuery> {
         some(|q| q.accounts = vec!["acc_1".to_owned(), "acc_2".to_owned()]),
         some(|q| q.accounts = vec!["nobody".to_owned()]),
         some(|q| q.reasons = vec![Reason::UnknownClick, Reason::MissingClick]),
-        some(|q| q.tid = Some("t1".to_owned())),
-        some(|q| q.click = Some("NAME1".to_owned())),
+        some(|q| q.tid = only("t1")),
+        some(|q| q.click = only("NAME1")),
         some(|q| q.q = Some("CLICKID=1".to_owned())),
         some(|q| {
             q.outcomes = vec![Status::Withdrawn];
@@ -241,8 +245,8 @@ fn is_wanted(query: &PostbackQuery, row: &crate::report::PostbackRow) -> bool {
         && (query.outcomes.is_empty() || query.outcomes.contains(&row.outcome))
         && (query.accounts.is_empty() || query.accounts.contains(&row.account))
         && (query.reasons.is_empty() || row.reason.is_some_and(|reason| query.reasons.contains(&reason)))
-        && (query.tid.is_none() || row.goals.iter().any(|goal| goal.tid == query.tid))
-        && (query.click.is_none() || row.click.as_deref() == Some("Name1"))
+        && (query.tid.0.is_empty() || row.goals.iter().any(|goal| goal.tid.as_deref() == Some("t1")))
+        && (query.click.0.is_empty() || row.click.as_deref() == Some("Name1"))
         && (query.q.is_none() || row.raw.to_lowercase().contains("clickid=1"))
 }
 
@@ -278,7 +282,7 @@ fn conversion_lists(reports: &Reports, limit: usize) -> Result<(), TestCaseError
         };
         prop_assert_eq!(some, everything.iter().filter(within).cloned().collect::<Vec<_>>());
     }
-    let of_tid = all(ConversionQuery { tid: Some("t2".to_owned()), ..ConversionQuery::default() });
+    let of_tid = all(ConversionQuery { tid: only("t2"), ..ConversionQuery::default() });
     prop_assert_eq!(
         of_tid,
         everything.iter().filter(|row| row.tid.as_deref() == Some("t2")).cloned().collect::<Vec<_>>()

@@ -276,3 +276,48 @@ async fn two_currencies_are_never_added() {
     assert_eq!(totals["goals"], json!({ "deposits": 3 }));
     assert_eq!(totals["epc"][0], json!({ "currency": "EUR", "amount": "1.20" }));
 }
+
+#[tokio::test]
+async fn an_empty_filter_means_rows_without_one() {
+    let server = Server::start();
+    let (account, link) = server.account_with_link(json!({})).await;
+    let click = server.follow_link(&link, "dyn=known").await;
+    server.accepted(&account, &format!("clickId={}&event=deposit&tid=T1&earning=1", click.id)).await;
+    server.accepted(&account, &format!("clickId={}&signups=1&player=P1", click.id)).await;
+    server.postback(&account, "clickId=&signups=1").await.expect(200);
+
+    let raws = async |query: &str| {
+        let report = server.postbacks_report(query).await;
+        let mut raws: Vec<_> = report["rows"].as_array().unwrap().iter().map(|r| r["raw"].to_string()).collect();
+        raws.sort();
+        raws
+    };
+    let all = raws("").await;
+    assert_eq!(all.len(), 3, "{all:?}");
+    let with = |part: &str| all.iter().filter(|raw| raw.contains(part)).cloned().collect::<Vec<_>>();
+    assert_eq!(raws("tid=").await, with("signups"));
+    assert_eq!(raws("tid=!").await, with("tid=T1"));
+    assert_eq!(raws("player=").await, [with("clickId=&"), with("tid=T1")].concat());
+    assert_eq!(raws("click=").await, with("clickId=&"));
+    assert_eq!(raws("click=!").await, with(&click.id));
+    assert_eq!(raws(&format!("click={}&tid=", click.id)).await, with("player=P1"));
+
+    let goals = async |query: &str| {
+        let list = server.get(&format!("/v1/conversions?{query}")).await;
+        let mut goals: Vec<_> = list["items"].as_array().unwrap().iter().map(|r| r["goal"].clone()).collect();
+        goals.sort_by_key(Value::to_string);
+        goals
+    };
+    assert_eq!(goals("tid=").await, ["signups"]);
+    assert_eq!(goals("player=").await, ["deposits"]);
+    assert_eq!(goals("player=&player=P1").await, ["deposits", "signups"]);
+    for (path, pointer) in [
+        ("/v1/reports/postbacks?outcome=", "?outcome"),
+        ("/v1/reports/postbacks?from=", "?from"),
+        ("/v1/reports/conversions?state=", "?state"),
+        ("/v1/conversions?state=", "?state"),
+    ] {
+        let problem = server.refused(Method::GET, path, None, 400).await;
+        assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
+    }
+}

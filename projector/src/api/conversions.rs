@@ -19,7 +19,7 @@ use super::{
     wait,
     writes::random_u64,
 };
-use crate::report::{ConversionQuery, ConversionRow, Filter, Page};
+use crate::report::{ConversionQuery, ConversionRow, Page};
 
 #[derive(Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
@@ -40,8 +40,11 @@ pub struct ConversionsQuery {
     /// `pending`, `approved`, `rejected`
     #[serde(deserialize_with = "many")]
     state: Vec<String>,
-    tid: Option<String>,
-    player: Option<String>,
+    /// Empty = conversions without one; `!value` = not.
+    #[serde(deserialize_with = "many")]
+    tid: Vec<String>,
+    #[serde(deserialize_with = "many")]
+    player: Vec<String>,
     /// Only what changed after this instant.
     updated_after: Option<String>,
     cursor: Option<String>,
@@ -58,11 +61,12 @@ pub struct ConversionsQuery {
 
 impl ConversionsQuery {
     fn read(&self, view: &View, tenant: String) -> Result<ConversionQuery, Problem> {
-        let accounts = range::accounts(view, &tenant, &self.account);
+        let accounts = range::accounts(view, &tenant, &self.account)?;
         let tz = range::zone(view, &tenant, range::tz(self.tz.as_deref())?, &accounts);
+        range::never_without(&self.goal, "?goal")?;
         let goals: Vec<String> = self.goal.iter().map(|goal| goal.trim().to_ascii_lowercase()).collect();
-        let goal = range::filter(&goals);
-        let updated_after = fields::given(self.updated_after.as_deref()).map(fields::time).transpose();
+        let updated_after = range::some_time(self.updated_after.as_deref(), "?updated_after")?;
+        let updated_after = updated_after.map(fields::time).transpose();
         Ok(ConversionQuery {
             tenant,
             now: clock::now(),
@@ -72,10 +76,10 @@ impl ConversionsQuery {
             basis: basis(self.basis.as_deref())?,
             accounts,
             goals: Vec::new(),
-            goal: if goals.iter().all(String::is_empty) { Filter::default() } else { goal },
+            goal: range::filter(&goals),
             states: range::states(&self.state)?,
-            tid: fields::given(self.tid.as_deref()).map(str::to_owned),
-            player: fields::given(self.player.as_deref()).map(str::to_owned),
+            tid: range::filter(&self.tid),
+            player: range::filter(&self.player),
             updated_after: updated_after.map_err(|wrong| wrong.at("?updated_after"))?,
             limit: fields::limit(self.limit.as_deref())?,
             cursor: self.cursor.clone(),

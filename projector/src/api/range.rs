@@ -13,12 +13,23 @@ use super::{
 use crate::report::{Basis, Filter, Match, Moment};
 
 pub fn moment(text: Option<&str>, pointer: &str) -> Result<Option<Moment>, Problem> {
-    let Some(text) = given(text) else { return Ok(None) };
+    let Some(text) = some_time(text, pointer)? else { return Ok(None) };
     text.parse().map(Some).map_err(|_| {
         let detail =
             format!("`{text}` is neither an instant such as 2026-11-22T08:00:00Z nor a date such as 2026-11-22");
         Problem::field(pointer, "invalid_time", detail)
     })
+}
+
+/// Rows of all times are not what somebody means who left the time empty.
+pub fn some_time<'t>(text: Option<&'t str>, pointer: &str) -> Result<Option<&'t str>, Problem> {
+    match text.map(str::trim) {
+        Some("") => {
+            let detail = "an empty value is no time: give one, or leave the parameter out";
+            Err(Problem::field(pointer, "invalid_time", detail))
+        }
+        text => Ok(text),
+    }
 }
 
 pub fn tz(text: Option<&str>) -> Result<Option<String>, Problem> {
@@ -44,6 +55,17 @@ pub fn filter(texts: &[String]) -> Filter {
     Filter(texts.iter().map(|text| Match::parse(text.trim())).collect())
 }
 
+/// For what every row has.
+pub fn never_without(texts: &[String], pointer: &str) -> Result<(), Problem> {
+    if texts.iter().all(|text| !text.trim().is_empty()) {
+        return Ok(());
+    }
+    let name = pointer.trim_start_matches('?');
+    let detail =
+        format!("an empty value means rows without one, and none is without {name}: leave it out for all rows");
+    Err(Problem::field(pointer, "invalid_value", detail))
+}
+
 /// What of `all` a filter lets pass; everything, written as an empty list, where there is no filter.
 pub fn choose<T: Copy>(
     texts: &[String],
@@ -51,6 +73,7 @@ pub fn choose<T: Copy>(
     all: &[T],
     code: impl Fn(T) -> &'static str,
 ) -> Result<Vec<T>, Problem> {
+    never_without(texts, pointer)?;
     let known: Vec<&str> = all.iter().map(|one| code(*one)).collect();
     let filter = filter(texts);
     for test in &filter.0 {
@@ -58,10 +81,7 @@ pub fn choose<T: Copy>(
             Match::Is(text) | Match::Not(text) if !known.contains(&text.as_str()) => {
                 return Err(word(text, pointer, &known));
             }
-            Match::Is(_) | Match::Not(_) | Match::With => {}
-            // An empty field of a form.
-            Match::Without if texts.len() == 1 => return Ok(Vec::new()),
-            Match::Without => {}
+            Match::Is(_) | Match::Not(_) | Match::With | Match::Without => {}
         }
     }
     let chosen: Vec<T> = all.iter().copied().filter(|one| filter.admits(Some(code(*one)))).collect();
@@ -76,13 +96,14 @@ pub fn states(texts: &[String]) -> Result<Vec<State>, Problem> {
 }
 
 /// The ids of the accounts that are meant; all of the tenant's, written as an empty list, where there is no filter.
-pub fn accounts(view: &View, tenant: &str, texts: &[String]) -> Vec<String> {
+pub fn accounts(view: &View, tenant: &str, texts: &[String]) -> Result<Vec<String>, Problem> {
+    never_without(texts, "?account")?;
     let filter = filter(texts);
-    if filter.0.iter().all(|test| matches!(test, Match::Without | Match::With)) {
-        return Vec::new();
+    if filter.0.iter().all(|test| matches!(test, Match::With)) {
+        return Ok(Vec::new());
     }
     if let Some(positive) = filter.positive() {
-        return positive.into_iter().filter(|id| filter.admits(Some(*id))).map(str::to_owned).collect();
+        return Ok(positive.into_iter().filter(|id| filter.admits(Some(*id))).map(str::to_owned).collect());
     }
     let mut ids: Vec<String> =
         view.accounts(tenant).map(|entry| entry.record.id.clone()).filter(|id| filter.admits(Some(id))).collect();
@@ -90,7 +111,7 @@ pub fn accounts(view: &View, tenant: &str, texts: &[String]) -> Vec<String> {
         // An empty list would mean all of them; no account has this id.
         ids.push(String::new());
     }
-    ids
+    Ok(ids)
 }
 
 /// The time zone that was asked for, else that of the one account that is filtered, else UTC.

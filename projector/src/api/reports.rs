@@ -101,6 +101,14 @@ impl ConversionsReportQuery {
     }
 
     fn filters(&self) -> Result<Filters, Problem> {
+        for (texts, pointer) in [
+            (&self.account, "?account"),
+            (&self.program, "?program"),
+            (&self.goal, "?goal"),
+            (&self.currency, "?currency"),
+        ] {
+            range::never_without(texts, pointer)?;
+        }
         range::states(&self.state)?;
         let folded = |texts: &[String]| texts.iter().map(|t| t.to_ascii_lowercase()).collect::<Vec<_>>();
         let upper = self.currency.iter().map(|c| c.to_ascii_uppercase()).collect::<Vec<_>>();
@@ -204,10 +212,14 @@ pub struct PostbacksReportQuery {
     /// A reason code.
     #[serde(deserialize_with = "many")]
     reason: Vec<String>,
-    /// Our click id, or the name as it was received.
-    click: Option<String>,
-    tid: Option<String>,
-    player: Option<String>,
+    /// Our click id, or the name as it was received; empty = hits that name none.
+    #[serde(deserialize_with = "many")]
+    click: Vec<String>,
+    /// Empty = hits without one; `!value` = not.
+    #[serde(deserialize_with = "many")]
+    tid: Vec<String>,
+    #[serde(deserialize_with = "many")]
+    player: Vec<String>,
     /// Text anywhere in the stored request, the click name, the ids or the hint.
     q: Option<String>,
     #[param(value_type = Option<u32>)]
@@ -225,7 +237,7 @@ pub struct PostbacksReportQuery {
 impl PostbacksReportQuery {
     fn read(&self, view: &View, tenant: String, now: Time) -> Result<PostbackQuery, Problem> {
         let text = |text: &Option<String>| given(text.as_deref()).map(str::to_owned);
-        let accounts = range::accounts(view, &tenant, &self.account);
+        let accounts = range::accounts(view, &tenant, &self.account)?;
         let tz = range::zone(view, &tenant, range::tz(self.tz.as_deref())?, &accounts);
         let zone = time_zone(&tz).map_err(refused)?;
         let (from, to) = (moment(self.from.as_deref(), "?from")?, moment(self.to.as_deref(), "?to")?);
@@ -243,9 +255,9 @@ impl PostbacksReportQuery {
             outcomes: range::choose(&self.outcome, "?outcome", &Status::ALL, Status::code)?,
             reasons: reasons.unwrap_or_default(),
             reason,
-            click: text(&self.click),
-            tid: text(&self.tid),
-            player: text(&self.player),
+            click: range::filter(&self.click),
+            tid: range::filter(&self.tid),
+            player: range::filter(&self.player),
             q: text(&self.q),
             limit: fields::limit(self.limit.as_deref())?,
             cursor: text(&self.cursor),
@@ -284,9 +296,9 @@ pub struct PostbacksUnderstood {
     account: Vec<String>,
     outcome: Vec<String>,
     reason: Vec<String>,
-    click: Option<String>,
-    tid: Option<String>,
-    player: Option<String>,
+    click: Vec<String>,
+    tid: Vec<String>,
+    player: Vec<String>,
     q: Option<String>,
     limit: usize,
 }
@@ -312,9 +324,9 @@ pub async fn postbacks(
         account: query.account.clone(),
         outcome: query.outcome.clone(),
         reason: query.reason.clone(),
-        click: question.click.clone(),
-        tid: question.tid.clone(),
-        player: question.player.clone(),
+        click: query.click.clone(),
+        tid: query.tid.clone(),
+        player: query.player.clone(),
         q: question.q.clone(),
         limit: question.limit,
     };

@@ -68,9 +68,10 @@ fn candidates(
     accounts: &[u32],
     rows: Vec<(i64, i64)>,
 ) -> Result<(Candidates, Vec<(i64, i64)>)> {
-    for (kind, value) in [(Kind::ConversionTid, &query.tid), (Kind::ConversionPlayer, &query.player)] {
-        if let Some(value) = value {
-            return Ok((Candidates::Any(vec![term(kind, tenant, value.as_bytes())]), rows));
+    for (kind, filter) in [(Kind::ConversionTid, &query.tid), (Kind::ConversionPlayer, &query.player)] {
+        if let Some(values) = filter.positive() {
+            let terms = values.into_iter().map(|value| term(kind, tenant, value.as_bytes()));
+            return Ok((Candidates::Any(terms.collect()), rows));
         }
     }
     if let Some(after) = query.updated_after
@@ -104,8 +105,8 @@ fn is_wanted(query: &ConversionQuery, range: Range, accounts: &[u32], row: &Stor
         && (query.goals.is_empty() || query.goals.iter().any(|goal| goal == row.goal))
         && query.goal.admits(Some(row.goal))
         && (query.states.is_empty() || query.states.contains(&row.state))
-        && query.tid.as_deref().is_none_or(|tid| row.tid == Some(tid))
-        && query.player.as_deref().is_none_or(|player| row.player == Some(player))
+        && query.tid.admits(row.tid)
+        && query.player.admits(row.player)
         && query.updated_after.is_none_or(|after| row.updated > after)
 }
 

@@ -65,8 +65,6 @@ struct Wanted<'q> {
     tenant: u32,
     /// Of the tenant; those of the filter if there is one.
     accounts: Vec<u32>,
-    click: Option<ClickId>,
-    name: Option<String>,
     text: Option<String>,
 }
 
@@ -79,27 +77,25 @@ impl<'q> Wanted<'q> {
         let wanted = |name: &str| query.accounts.is_empty() || query.accounts.iter().any(|wanted| wanted == name);
         let mut accounts: Vec<u32> = of_tenant.filter(|(_, name)| wanted(name)).map(|(number, _)| number).collect();
         accounts.sort_unstable();
-        let click = query.click.as_deref().and_then(|text| ClickId::parse(text.as_bytes()));
-        let name = query.click.as_deref().filter(|_| click.is_none()).map(fold_name);
         let text = query.q.as_deref().map(fold_name);
-        Some(Self { query, range, tenant, accounts, click, name, text })
+        Some(Self { query, range, tenant, accounts, text })
     }
 
     /// The rarest of what is asked for.
     fn candidates(&self, snapshot: &Snapshot<'_>) -> Candidates {
         let query = self.query;
-        let one = |kind, scope, value: &[u8]| Candidates::Any(vec![term(kind, scope, value)]);
-        if let Some(click) = self.click {
-            return one(Kind::HitClick, 0, &click.bits().to_be_bytes());
+        if let Some(clicks) = query.click.positive() {
+            let of_click = |text: &str| match ClickId::parse(text.as_bytes()) {
+                Some(id) => term(Kind::HitClick, 0, &id.bits().to_be_bytes()),
+                None => term(Kind::HitName, self.tenant, fold_name(text).as_bytes()),
+            };
+            return Candidates::Any(clicks.into_iter().map(of_click).collect());
         }
-        if let Some(name) = &self.name {
-            return one(Kind::HitName, self.tenant, name.as_bytes());
-        }
-        if let Some(tid) = &query.tid {
-            return one(Kind::HitTid, self.tenant, tid.as_bytes());
-        }
-        if let Some(player) = &query.player {
-            return one(Kind::HitPlayer, self.tenant, player.as_bytes());
+        for (kind, filter) in [(Kind::HitTid, &query.tid), (Kind::HitPlayer, &query.player)] {
+            if let Some(values) = filter.positive() {
+                let terms = values.into_iter().map(|value| term(kind, self.tenant, value.as_bytes()));
+                return Candidates::Any(terms.collect());
+            }
         }
         let scoped = |of_tenant: Kind, of_account: Kind, values: &[u8]| {
             let pair = |value: &u8| match query.accounts.is_empty() {
@@ -122,34 +118,45 @@ impl<'q> Wanted<'q> {
         }
         match snapshot.names().tenants_known() {
             0 | 1 => Candidates::All,
-            _ => one(Kind::HitOfTenant, self.tenant, b""),
+            _ => Candidates::Any(vec![term(Kind::HitOfTenant, self.tenant, b"")]),
         }
     }
 
     fn is(&self, hit: &HitRow<'_>) -> bool {
         let (query, decision) = (self.query, &hit.decision);
-        let mut conversions = decision.goals.iter().filter_map(|goal| goal.conversion.as_ref());
+        let conversions = || decision.goals.iter().filter_map(|goal| goal.conversion.as_ref());
+        let (tids, players) = (|| conversions().filter_map(|c| c.tid), || conversions().filter_map(|c| c.player));
         self.range.contains(hit.time)
             && self.accounts.binary_search(&hit.account).is_ok()
             && (query.outcomes.is_empty() || query.outcomes.contains(&decision.outcome))
             && (query.reasons.is_empty() || decision.reason.is_some_and(|reason| query.reasons.contains(&reason)))
             && query.reason.admits(decision.reason.map(Reason::code))
-            && self.is_of_click(hit)
-            && query.tid.as_deref().is_none_or(|tid| conversions.clone().any(|c| c.tid == Some(tid)))
-            && query.player.as_deref().is_none_or(|player| conversions.any(|c| c.player == Some(player)))
+            && query.click.admits_all(|text| is_of_click(hit, text), has_no_click(hit))
+            && query.tid.admits_all(|text| tids().any(|tid| tid == text), tids().next().is_none())
+            && query.player.admits_all(|text| players().any(|player| player == text), players().next().is_none())
             && self.text.as_deref().is_none_or(|text| has_text(hit, text))
     }
+}
 
-    fn is_of_click(&self, hit: &HitRow<'_>) -> bool {
-        let decision = &hit.decision;
-        let named = [decision.named, decision.label];
-        if let Some(click) = self.click {
-            let parsed = |name: &str| ClickId::parse(name.as_bytes()) == Some(click);
-            return decision.click.is_some_and(|(id, _)| id == click) || named.into_iter().flatten().any(parsed);
+/// By our id, or by the name as it was received.
+fn is_of_click(hit: &HitRow<'_>, text: &str) -> bool {
+    let decision = &hit.decision;
+    let mut named = [decision.named, decision.label].into_iter().flatten();
+    match ClickId::parse(text.as_bytes()) {
+        Some(click) => {
+            decision.click.is_some_and(|(id, _)| id == click)
+                || named.any(|name| ClickId::parse(name.as_bytes()) == Some(click))
         }
-        let Some(name) = &self.name else { return true };
-        named.into_iter().flatten().any(|known| fold_name(known) == *name)
+        None => {
+            let text = fold_name(text);
+            named.any(|name| fold_name(name) == text)
+        }
     }
+}
+
+fn has_no_click(hit: &HitRow<'_>) -> bool {
+    let decision = &hit.decision;
+    decision.click.is_none() && decision.named.is_none() && decision.label.is_none()
 }
 
 fn has_text(hit: &HitRow<'_>, text: &str) -> bool {

@@ -115,13 +115,17 @@ pub struct Filter(pub Vec<Match>);
 
 impl Filter {
     pub fn admits(&self, value: Option<&str>) -> bool {
+        self.admits_all(|text| value == Some(text), value.is_none())
+    }
+    /// Of what may have several values: whether it has a given one, and whether it has none.
+    pub fn admits_all(&self, has: impl Fn(&str) -> bool, none: bool) -> bool {
         let mut wanted = None;
         for test in &self.0 {
             match test {
-                Match::Is(text) => wanted = Some(wanted == Some(true) || value == Some(text)),
-                Match::Without => wanted = Some(wanted == Some(true) || value.is_none()),
-                Match::Not(text) if value == Some(text) => return false,
-                Match::With if value.is_none() => return false,
+                Match::Is(text) => wanted = Some(wanted == Some(true) || has(text)),
+                Match::Without => wanted = Some(wanted == Some(true) || none),
+                Match::Not(text) if has(text) => return false,
+                Match::With if none => return false,
                 Match::Not(_) | Match::With => {}
             }
         }
@@ -206,9 +210,10 @@ pub struct PostbackQuery {
     /// Of the reason's code, beside `reasons`: for `!code` and for hits without a reason.
     pub reason: Filter,
     /// Our click id or the name as received (`dyn`, foreign id).
-    pub click: Option<String>,
-    pub tid: Option<String>,
-    pub player: Option<String>,
+    pub click: Filter,
+    /// Of any goal of the hit.
+    pub tid: Filter,
+    pub player: Filter,
     /// Text anywhere in the stored request, the click name, ids or hint; case-insensitive.
     pub q: Option<String>,
     pub limit: usize,
@@ -230,8 +235,8 @@ pub struct ConversionQuery {
     /// Beside `goals`, for `!goal`.
     pub goal: Filter,
     pub states: Vec<State>,
-    pub tid: Option<String>,
-    pub player: Option<String>,
+    pub tid: Filter,
+    pub player: Filter,
     /// Changed after this instant (log receipt of the change).
     pub updated_after: Option<Time>,
     pub limit: usize,
@@ -301,5 +306,20 @@ mod tests {
         assert_eq!(admitted(&["!a", "!b"]), [1, 0, 0, 1]);
         assert_eq!(admitted(&["!"]), [0, 1, 1, 1]);
         assert_eq!(admitted(&["a", "!a"]), [0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn of_several_values_one_is_enough_and_one_is_too_many() {
+        let filter = |texts: &[&str]| Filter(texts.iter().map(|text| Match::parse(text)).collect());
+        let admitted = |texts: &[&str]| {
+            let all: [&[&str]; 3] = [&[], &["a"], &["a", "b"]];
+            all.map(|values| u8::from(filter(texts).admits_all(|text| values.contains(&text), values.is_empty())))
+        };
+        assert_eq!(admitted(&["b"]), [0, 0, 1]);
+        assert_eq!(admitted(&["a", "b"]), [0, 1, 1]);
+        assert_eq!(admitted(&["!b"]), [1, 1, 0]);
+        assert_eq!(admitted(&[""]), [1, 0, 0]);
+        assert_eq!(admitted(&["", "b"]), [1, 0, 1]);
+        assert_eq!(admitted(&["!"]), [0, 1, 1]);
     }
 }

@@ -147,6 +147,10 @@ async fn conversions_are_listed_filtered_and_shown_with_every_change() {
         ("state=!approved&goal=!signups", vec![&two]),
         (&format!("account=!{account}"), vec![]),
         ("player=nobody", vec![]),
+        ("player=", vec![&one, &two]),
+        ("tid=", vec![]),
+        ("tid=!Tf2", vec![&one]),
+        ("tid=Tf1&tid=Tf2", vec![&one, &two]),
         (&format!("account={account}&basis=conversion&from={}", ago(5)), vec![&one, &two]),
         (&format!("basis=click&from={}", ago(5)), vec![]),
         (&format!("updated_after={}", ago(-5)), vec![]),
@@ -155,6 +159,16 @@ async fn conversions_are_listed_filtered_and_shown_with_every_change() {
         assert_eq!(list.status, StatusCode::OK, "{query}: {}", list.text);
         let expected: Vec<_> = expected.iter().map(|made| made.conversion.as_str()).collect();
         assert_eq!(ids(&list.body), expected, "{query}");
+    }
+    for (query, pointer, code) in [
+        ("state=", "?state", "invalid_value"),
+        ("goal=", "?goal", "invalid_value"),
+        ("account=", "?account", "invalid_value"),
+        ("to=", "?to", "invalid_time"),
+        ("updated_after=", "?updated_after", "invalid_time"),
+    ] {
+        let reply = world.get(&format!("/v1/conversions?{query}")).await;
+        assert_eq!((reply.status, reply.errors()), (StatusCode::BAD_REQUEST, vec![(pointer, code)]), "{query}");
     }
     let page = world.get("/v1/conversions?limit=1").await;
     let cursor = page.body["cursor"].as_str().unwrap();
@@ -256,6 +270,12 @@ async fn the_conversions_report_groups_filters_and_adds_up() {
         ("group_by=acount", "?group_by", "unknown_dimension"),
         ("groupby=day", "?groupby", "unknown_parameter"),
         ("from=last-week", "?from", "invalid_time"),
+        ("from=", "?from", "invalid_time"),
+        ("to=", "?to", "invalid_time"),
+        ("state=", "?state", "invalid_value"),
+        ("account=", "?account", "invalid_value"),
+        ("goal=", "?goal", "invalid_value"),
+        ("currency=", "?currency", "invalid_value"),
         ("tz=Mars", "?tz", "invalid_timezone"),
         ("basis=now", "?basis", "invalid_value"),
         ("state=won", "?state", "invalid_value"),
@@ -317,11 +337,28 @@ async fn the_postback_report_shows_every_hit() {
         ("tid=Tf2", 1),
         ("q=DEPOSITS", 1),
         ("q=nothing-like-this", 0),
+        ("tid=Tf1&tid=Tf2", 2),
+        ("tid=!Tf2", 1),
+        ("tid=", 0),
+        ("tid=&tid=Tf1", 1),
+        ("tid=!", 2),
+        ("player=", 2),
+        ("player=!", 0),
+        ("click=", 0),
+        ("click=F1&click=f2", 2),
+        ("click=!f1", 1),
     ] {
         let report = world.get(&format!("/v1/reports/postbacks?{query}")).await;
         assert_eq!(report.body["rows"].as_array().map(Vec::len), Some(count), "{query}: {}", report.text);
     }
-    for (query, pointer) in [("outcome=convert", "?outcome"), ("reason=nope", "?reason"), ("format=xml", "?format")] {
+    for (query, pointer) in [
+        ("outcome=convert", "?outcome"),
+        ("outcome=", "?outcome"),
+        ("outcome=converted&outcome=", "?outcome"),
+        ("account=", "?account"),
+        ("reason=nope", "?reason"),
+        ("format=xml", "?format"),
+    ] {
         let reply = world.get(&format!("/v1/reports/postbacks?{query}")).await;
         assert_eq!(reply.errors(), [(pointer, "invalid_value")]);
     }
