@@ -18,6 +18,7 @@ use super::{
 #[serde(default, deny_unknown_fields)]
 pub struct CheckInput {
     /// A postback URL, or a tracking or landing URL.
+    #[schema(value_type = String, required = true)]
     url: Option<String>,
     /// Whose settings hold; without one, those of the `generic` program.
     account: Option<String>,

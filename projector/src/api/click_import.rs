@@ -17,6 +17,7 @@ pub struct ClickInput {
     account: Option<String>,
     link: Option<String>,
     /// The id under which the click is known elsewhere, and which postbacks will bring.
+    #[schema(value_type = String, required = true)]
     id: Option<String>,
     /// When the visitor clicked; default now.
     #[schema(format = DateTime)]

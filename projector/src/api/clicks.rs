@@ -21,6 +21,7 @@ use crate::report::{ClickName, ClickQuery, ClickRow, Journey, Page};
 #[serde(default, deny_unknown_fields)]
 pub struct ClicksInput {
     /// 1,000 at most.
+    #[schema(value_type = Vec<ClickInput>, required = true)]
     clicks: Option<Vec<ClickInput>>,
 }
 

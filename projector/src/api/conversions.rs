@@ -130,6 +130,7 @@ pub struct AdjustInput {
     /// The new value, a decimal string.
     value: Option<String>,
     /// Why; shown with the change.
+    #[schema(value_type = String, required = true)]
     reason: Option<String>,
 }
 

@@ -77,9 +77,30 @@ pub fn finish(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenAp
             if method == "post" && path != "/v1/check" {
                 add_idempotency_key(operation);
             }
+            if method == "post"
+                && let Some((_, fields)) = NEEDED_ON_POST.iter().find(|(of, _)| of == path)
+            {
+                require(operation, fields);
+            }
         }
     }
     document
+}
+
+/// POST and PATCH of these share a schema, and a PATCH needs nothing.
+const NEEDED_ON_POST: [(&str, &[&str]); 3] = [
+    ("/v1/accounts", &["name", "program"]),
+    ("/v1/accounts/{id}/links", &["name", "destination"]),
+    ("/v1/programs", &["name"]),
+];
+
+fn require(operation: &mut Operation, fields: &[&str]) {
+    let Some(body) = &mut operation.request_body else { return };
+    for content in body.content.values_mut() {
+        let Some(shared) = content.schema.take() else { continue };
+        let needed = fields.iter().fold(ObjectBuilder::new(), |object, field| object.required(*field));
+        content.schema = Some(AllOfBuilder::new().item(shared).item(needed).into());
+    }
 }
 
 fn add_idempotency_key(operation: &mut Operation) {

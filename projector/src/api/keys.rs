@@ -23,9 +23,10 @@ use super::{
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeyInput {
+    #[schema(value_type = String, required = true)]
     name: Option<String>,
     /// `read`, `write` or `admin`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = String, required = true)]
     scope: Option<Scope>,
 }
 

@@ -51,8 +51,10 @@ impl Default for Jobs {
 #[serde(default, deny_unknown_fields)]
 pub struct ReprocessInput {
     /// An instant, or a date in the account's time zone.
+    #[schema(value_type = String, required = true)]
     from: Option<String>,
     /// An instant (exclusive), or a date (included).
+    #[schema(value_type = String, required = true)]
     to: Option<String>,
     /// Only hits with this reason code.
     reason: Option<String>,
