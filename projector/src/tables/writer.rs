@@ -324,7 +324,7 @@ impl Parts {
         index::decision(&mut self.pending, tenant, account, row, hit);
         if hit.outcome == Status::Waiting {
             self.hits.put(hit.hit.id, row);
-        } else {
+        } else if hit.hit.id != cause.id {
             self.hits.pop(&hit.hit.id);
         }
         Ok(())
