@@ -3,10 +3,10 @@
 use std::{
     path::Path,
     sync::{Arc, mpsc},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use pipeline::{Log, LogEnd};
+use pipeline::{Log, LogEnd, lifecycle::Health};
 use serde_json::json;
 
 use crate::{
@@ -37,7 +37,8 @@ async fn offline(data: &Path) -> anyhow::Result<u64> {
     let log = Log::open(data)?;
     let end = Arc::new(LogEnd::new(log.position().next));
     let (batches, taken) = mpsc::sync_channel(1);
-    let projector = projector::run::spawn(data, log.reader()?, taken, end)?;
+    let beat = Health::new(Duration::MAX).component("projector");
+    let projector = projector::run::spawn(data, log.reader()?, taken, end, beat)?;
     projector.rebuild().await?;
     let outcomes = *projector.visible.borrow();
     drop(batches);

@@ -122,7 +122,8 @@ impl Process {
         let (appender, requests) = pipeline::append::channel(bounds::APPEND_QUEUE);
         let end = Arc::new(LogEnd::new(log.position().next));
         let (batches, taken) = mpsc::sync_channel(BATCHES);
-        let projector = Arc::new(projector::run::spawn(start.data, log.reader()?, taken, Arc::clone(&end))?);
+        let beat = health.component("projector");
+        let projector = Arc::new(projector::run::spawn(start.data, log.reader()?, taken, Arc::clone(&end), beat)?);
         let inside = Arc::new(Inside { catalog, appender, projector });
 
         let (stop, halt) = (CancellationToken::new(), CancellationToken::new());

@@ -2,7 +2,8 @@
 //!
 //! Owns: the live generation of the tables and its position. Refuses to stand in the matcher's way: a batch that does
 //! not come is read from the log.
-//! Invariant: `visible` moves only after the commit that makes it true.
+//! Invariant: `visible` moves only after the commit that makes it true, and its heart beats only where that position
+//! moves or has nowhere to go: a thread that tries the same thing for ever counts as stuck.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +16,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use pipeline::log::{Batch, LogEnd, LogReader};
+use pipeline::{
+    lifecycle::Beat,
+    log::{Batch, LogEnd, LogReader},
+};
 use schemas::{Outcome, chain::Position};
 use tokio::sync::{broadcast, oneshot, watch};
 
@@ -62,13 +66,23 @@ pub struct Projector {
 }
 
 /// Opens (or rebuilds) the tables in `dir` and follows the log. Returns at once; `visible` says how far it is.
-pub fn spawn(dir: &Path, log: LogReader, batches: Receiver<Arc<Batch>>, end: Arc<LogEnd>) -> Result<Projector> {
+///
+/// It is ready from the start: postbacks are taken and reports are answered while the tables are behind, and what must
+/// not be behind asks with `after`.
+pub fn spawn(
+    dir: &Path,
+    log: LogReader,
+    batches: Receiver<Arc<Batch>>,
+    end: Arc<LogEnd>,
+    beat: Beat,
+) -> Result<Projector> {
     let (generation, tables) = generation::open(dir, &log)?;
     let reports = Reports::at(&generation.path);
     let (visible, seen) = watch::channel(tables.position().next);
     let (decided, _) = broadcast::channel(LISTENER_QUEUE);
     let (control, requests) = mpsc::channel();
-    let links = Links { reports: reports.clone(), visible, decided: decided.clone(), requests };
+    beat.set_ready(true);
+    let links = Links { reports: reports.clone(), visible, decided: decided.clone(), requests, beat };
     let follower = Follower::new(dir, log, end, (generation, tables), links);
     let thread = thread::Builder::new()
         .name("projector".to_owned())
@@ -83,6 +97,7 @@ struct Links {
     visible: watch::Sender<u64>,
     decided: broadcast::Sender<Arc<Vec<Decided>>>,
     requests: Receiver<Done>,
+    beat: Beat,
 }
 
 impl Projector {
@@ -110,6 +125,8 @@ struct Follower {
     /// The end of what was taken since the last flush.
     taken: Option<Position>,
     flushed: Instant,
+    /// The position at the last beat, in this generation.
+    beaten: u64,
     /// How long to gather before the next flush.
     wait: Duration,
     building: Option<Building>,
@@ -137,6 +154,7 @@ impl Follower {
     ) -> Follower {
         Follower {
             number: generation.number,
+            beaten: tables.position().next,
             dir: dir.to_owned(),
             log,
             end,
@@ -155,9 +173,16 @@ impl Follower {
 
     fn run(mut self, batches: &Receiver<Arc<Batch>>) -> Result<()> {
         loop {
-            match self.turn(batches) {
+            let turn = self.turn(batches);
+            if self.has_moved(turn.is_ok()) {
+                self.links.beat.beat();
+            }
+            match turn {
                 Ok(Turn::On) => {}
-                Ok(Turn::Ended) => return Ok(()),
+                Ok(Turn::Ended) => {
+                    self.links.beat.finish();
+                    return Ok(());
+                }
                 Err(error) => {
                     metrics::counter!("clickback_projector_errors_total").increment(1);
                     if self.ended {
@@ -170,6 +195,15 @@ impl Follower {
                 }
             }
         }
+    }
+
+    /// Whether the last turn made progress, or there was none to be made. What a flush did not commit does not count: an
+    /// error takes it back.
+    fn has_moved(&mut self, went_well: bool) -> bool {
+        let next = self.tables.position().next;
+        let moved = next > self.beaten || (went_well && next >= self.end.get());
+        self.beaten = next;
+        moved
     }
 
     /// One wait, everything that came meanwhile, and a flush if it is time.

@@ -1,8 +1,14 @@
 //! Tests of the whole: tables, reports, audit and rebuild over made-up stories.
 
-use std::{sync::Arc, sync::mpsc};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
-use pipeline::log::{Batch, LogEnd, LogReader};
+use pipeline::{
+    lifecycle::{Beat, Health},
+    log::{Batch, LogEnd, LogReader},
+};
 use proptest::prelude::*;
 use rusqlite::params;
 use schemas::{Time, chain::Position, time::MINUTE_MS};
@@ -290,6 +296,10 @@ fn conversion_lists(reports: &Reports, limit: usize) -> Result<(), TestCaseError
     Ok(())
 }
 
+fn beat() -> Beat {
+    Health::new(Duration::from_secs(60)).component("projector")
+}
+
 fn some_world(clicks: u32) -> World {
     let mut steps = Vec::new();
     for n in 0..clicks {
@@ -358,7 +368,7 @@ fn follows_batches_and_reads_what_is_missing_from_the_log() {
     let (dir, mut log) = folder(&world.outcomes[..20], &[4]);
     let end = Arc::new(LogEnd::new(20));
     let (sender, receiver) = mpsc::sync_channel(4);
-    let projector = spawn(dir.path(), log.reader().unwrap(), receiver, Arc::clone(&end)).unwrap();
+    let projector = spawn(dir.path(), log.reader().unwrap(), receiver, Arc::clone(&end), beat()).unwrap();
     let mut decided = projector.decided.subscribe();
     shows(&projector, 20);
     let position = append(&mut log, &world.outcomes[20..30]);
@@ -392,7 +402,7 @@ fn a_rebuild_switches_to_new_tables_while_the_old_serve() {
     let (dir, mut log) = folder(&world.outcomes[..150], &[9]);
     let end = Arc::new(LogEnd::new(150));
     let (sender, receiver) = mpsc::sync_channel(4);
-    let projector = spawn(dir.path(), log.reader().unwrap(), receiver, Arc::clone(&end)).unwrap();
+    let projector = spawn(dir.path(), log.reader().unwrap(), receiver, Arc::clone(&end), beat()).unwrap();
     shows(&projector, 150);
     let before = generation::live(dir.path()).unwrap().unwrap();
     let held = projector.reports.clone();

@@ -2,12 +2,19 @@ use proptest::{strategy::Strategy, test_runner::TestRunner};
 
 use super::*;
 use crate::testing::{World, folder, steps};
-use pipeline::log::Log;
+use pipeline::{
+    lifecycle::Health,
+    log::{Block, Log},
+};
 
 fn world() -> World {
     let mut runner = TestRunner::deterministic();
     let tree = steps(60..61).new_tree(&mut runner).unwrap();
     World::of(&proptest::strategy::ValueTree::current(&tree))
+}
+
+fn beat() -> Beat {
+    Health::new(Duration::from_secs(60)).component("projector")
 }
 
 struct Started {
@@ -23,7 +30,7 @@ fn started() -> Started {
     let (dir, log) = folder(&world.outcomes, &[4]);
     let end = log.position().next;
     let (sender, receiver) = mpsc::sync_channel(4);
-    let projector = spawn(dir.path(), log.reader().unwrap(), receiver, Arc::new(LogEnd::new(end))).unwrap();
+    let projector = spawn(dir.path(), log.reader().unwrap(), receiver, Arc::new(LogEnd::new(end)), beat()).unwrap();
     Started { dir, log, sender, projector, end }
 }
 
@@ -121,6 +128,7 @@ fn follower(dir: &Path, log: LogReader, end: u64, live: (Generation, Tables)) ->
         visible: watch::channel(0).0,
         decided: broadcast::channel(1).0,
         requests: mpsc::channel().1,
+        beat: beat(),
     };
     Follower::new(dir, log, Arc::new(LogEnd::new(end)), live, links)
 }
@@ -140,4 +148,65 @@ fn a_damaged_log_leaves_the_tables_alone() {
     let error = generation::open(dir.path(), &reader).err().expect("the log cannot be read");
     assert!(error.chain().any(|cause| cause.is::<rusqlite::Error>()), "{error:#}");
     assert!(!generation::is_broken(&error) && generation::live(dir.path()).unwrap().is_some());
+}
+
+/// An outcome that no build can read.
+fn append_garbage(log: &mut Log) -> u64 {
+    let Position { next, chain } = log.position();
+    let chain_after = chain.next(b"garbage");
+    let (events, outcomes) = (b"{}\n".to_vec(), b"garbage\n".to_vec());
+    let time = schemas::Time::from_ms(0);
+    let block = Block { first: next, count: 1, time, events, outcomes, prev: chain, chain: chain_after };
+    log.append(&[block], &[]).unwrap();
+    log.position().next
+}
+
+#[test]
+fn a_heart_beats_for_progress_and_not_for_trying() {
+    let world = world();
+    let (dir, mut log) = folder(&world.outcomes, &[4]);
+    let live = generation::open(dir.path(), &log.reader().unwrap()).unwrap();
+    let mut follower = follower(dir.path(), log.reader().unwrap(), log.position().next, live);
+    let (sender, batches) = mpsc::sync_channel(1);
+    let turn = |follower: &mut Follower| {
+        let turn = follower.turn(&batches);
+        let moved = follower.has_moved(turn.is_ok());
+        if let Err(error) = &turn {
+            follower.reopen(error);
+        }
+        (turn.is_ok(), moved)
+    };
+    assert_eq!(turn(&mut follower), (true, true), "it has read the log");
+    assert_eq!(turn(&mut follower), (true, true), "there is nothing to do");
+    follower.end.set(append_garbage(&mut log));
+    for _ in 0..3 {
+        assert_eq!(turn(&mut follower), (false, false), "it tries for ever");
+    }
+    drop(sender);
+}
+
+#[test]
+fn a_projector_that_is_stuck_is_not_live_and_still_ready() {
+    let world = world();
+    let (dir, mut log) = folder(&world.outcomes, &[4]);
+    let readable = log.position().next;
+    let end = Arc::new(LogEnd::new(append_garbage(&mut log)));
+    let (sender, receiver) = mpsc::sync_channel(4);
+    let health = Health::new(AFTER_ERROR * 5 / 2);
+    let beat = health.component("projector");
+    let projector = spawn(dir.path(), log.reader().unwrap(), receiver, end, beat).unwrap();
+    let began = Instant::now();
+    let why = loop {
+        match health.live() {
+            Err(why) => break why,
+            Ok(()) => assert!(began.elapsed() < Duration::from_secs(20), "it stays live"),
+        }
+        thread::park_timeout(LOOK);
+    };
+    assert!(why.starts_with("projector has made no progress"), "{why}");
+    assert_eq!(health.ready(), Ok(()));
+    assert!(*projector.visible.borrow() < readable + 1);
+    drop(sender);
+    projector.join().unwrap_err();
+    assert_eq!(health.live(), Err("projector has died".to_owned()));
 }

@@ -87,7 +87,8 @@ impl World {
         let health = Health::new(Duration::from_secs(60));
         let beat = health.component("test");
         beat.set_ready(true);
-        let projector = crate::run::spawn(dir.path(), log.reader().unwrap(), taken, Arc::clone(&end)).unwrap();
+        let heart = health.component("projector");
+        let projector = crate::run::spawn(dir.path(), log.reader().unwrap(), taken, Arc::clone(&end), heart).unwrap();
         let (appender, requests) = append::channel(4_096);
         let decisions = Arc::new(Mutex::new(Decisions::default()));
         let writer = Writer {
