@@ -8,6 +8,7 @@ pub mod address;
 pub mod append;
 pub mod catalog;
 pub mod clock;
+pub mod kafka;
 pub mod lifecycle;
 pub mod log;
 pub mod receipt;
