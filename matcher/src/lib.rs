@@ -14,6 +14,7 @@ pub mod embedded;
 pub mod hit;
 pub mod ledger;
 pub mod replay;
+pub mod replica;
 pub mod state;
 pub mod store;
 

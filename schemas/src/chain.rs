@@ -36,7 +36,7 @@ impl std::fmt::Debug for Chain {
 }
 
 /// A record of the outcomes log as a reader meets it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Link {
     /// Position of the event that this outcome is of.
     pub src: u64,
@@ -45,7 +45,7 @@ pub struct Link {
 }
 
 /// Up to which outcome a reader has taken records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Position {
     /// The `src` that is taken next.
     pub next: u64,
