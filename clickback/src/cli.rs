@@ -7,6 +7,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use pipeline::kafka::MAX_PARTITIONS;
 use schemas::catalog::Scope;
 
 const ABOUT: &str = "Server-to-server conversion tracking: links, clicks, postbacks, exact reports";
@@ -18,6 +19,7 @@ Settings:
   over the variable, the variable over the file, the file over the default. A key that no flag has
   is an error.
 
+  CLICKBACK_KEY         the key of a cluster itself (64 hex digits), instead of --key-file
   CLICKBACK_ADMIN_KEY   the admin key of tenant `default`, instead of a random one (run, demo)
   RUST_LOG              which log lines are written: error, warn, info, debug, matcher=debug …
 
@@ -72,6 +74,10 @@ pub enum Command {
     Run(RunArgs),
     /// `run` with a demo tenant and live simulated traffic, to look around
     Demo(DemoArgs),
+    /// Make the topics of a cluster; safe to repeat
+    Init(InitArgs),
+    /// Role of a cluster: serve tracking links and postbacks, and write them to Kafka
+    Ingest(IngestArgs),
     /// Manage API keys
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
@@ -102,12 +108,18 @@ pub struct RunArgs {
 
 #[derive(Args, Debug, Clone)]
 pub struct ServeArgs {
-    /// Public listener: tracking links and postbacks
-    #[arg(long, value_name = "ADDR", env = "CLICKBACK_INGEST", default_value = "127.0.0.1:8080")]
-    pub ingest: SocketAddr,
+    #[command(flatten)]
+    pub public: PublicArgs,
     /// Private listener: reports and setup
     #[arg(long, value_name = "ADDR", env = "CLICKBACK_API", default_value = "127.0.0.1:8081")]
     pub api: SocketAddr,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct PublicArgs {
+    /// Public listener: tracking links and postbacks
+    #[arg(long, value_name = "ADDR", env = "CLICKBACK_INGEST", default_value = "127.0.0.1:8080")]
+    pub ingest: SocketAddr,
     /// How the public listener is reached from outside; links and postback URLs start with it
     /// [default: http://<ingest address>]
     #[arg(long, value_name = "URL", env = "CLICKBACK_PUBLIC_URL", value_parser = public_url)]
@@ -140,6 +152,86 @@ pub struct DemoArgs {
     pub seconds: u64,
 }
 
+#[derive(Args, Debug, Clone)]
+pub struct KafkaArgs {
+    /// Kafka brokers
+    #[arg(long, value_name = "HOST:PORT,…", env = "CLICKBACK_KAFKA", required = true, value_parser = brokers)]
+    pub kafka: String,
+    /// What the names of the topics begin with
+    #[arg(long, value_name = "NAME", env = "CLICKBACK_TOPIC_PREFIX", default_value = "clickback",
+          value_parser = topic_prefix)]
+    pub topic_prefix: String,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct KeyFileArgs {
+    /// File of the key that secrets in the catalog are sealed with; every role of a cluster needs the same
+    /// [default: the variable CLICKBACK_KEY]
+    #[arg(long, value_name = "FILE", env = "CLICKBACK_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
+}
+
+const INIT_HELP: &str = "\
+Creates the topics PREFIX.events, .outcomes, .conversions and .catalog with the settings that they
+need, and writes a record into each partition that says which cluster it belongs to. What is there
+already is checked and left as it is; a difference is an error. Run it again after an interruption.
+
+The number of partitions is fixed for life: take as many as the largest number of machines that will
+ever share the work.
+
+The file of --key-file is made if it is missing and the cluster is new. Keep it as safe as the topics:
+without it nobody can read the tokens in the catalog.
+
+This version makes topics only; --scylla is taken and not used yet.";
+
+#[derive(Args, Debug, Clone)]
+#[command(after_help = INIT_HELP)]
+pub struct InitArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// Database of the report tables; not used yet
+    #[arg(long, value_name = "HOST:PORT,…", env = "CLICKBACK_SCYLLA")]
+    pub scylla: Option<String>,
+    /// Partitions of events, outcomes and conversions [default: as they are, else 8]
+    #[arg(long, value_name = "N", env = "CLICKBACK_PARTITIONS",
+          value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_PARTITIONS)))]
+    pub partitions: Option<u16>,
+    /// Brokers that keep each record [default: as it is, else 3 where there are so many brokers, else 1]
+    #[arg(long, value_name = "N", env = "CLICKBACK_REPLICATION", value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub replication: Option<u16>,
+    #[command(flatten)]
+    pub key: KeyFileArgs,
+}
+
+const INGEST_HELP: &str = "\
+Answers a postback when Kafka has it on all in-sync replicas. While Kafka does not acknowledge, events
+go to the spool, with fsync, and are answered from there; they are sent when Kafka is back, after a
+restart too. A full spool answers 503. The folder also holds a copy of the catalog to start from when
+Kafka is away. Give every process a folder of its own, on a disk that stays.
+
+SIGTERM and Ctrl-C answer what is in flight and end the process within 30 seconds.";
+
+#[derive(Args, Debug, Clone)]
+#[command(after_help = INGEST_HELP)]
+pub struct IngestArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub key: KeyFileArgs,
+    #[command(flatten)]
+    pub public: PublicArgs,
+    /// Folder for events while Kafka is away
+    #[arg(long, value_name = "DIR", env = "CLICKBACK_SPOOL", default_value = "./spool")]
+    pub spool: PathBuf,
+    /// Most that the spool may take of the disk
+    #[arg(long, value_name = "MIB", env = "CLICKBACK_SPOOL_SIZE", default_value = "1024",
+          value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
+    pub spool_size: u64,
+    /// Private listener: /livez, /readyz and /metrics
+    #[arg(long, value_name = "ADDR", env = "CLICKBACK_ADMIN", default_value = "127.0.0.1:9080")]
+    pub admin: SocketAddr,
+}
+
 #[derive(Subcommand, Debug)]
 pub enum KeyCommand {
     /// Create an API key and print it, once
@@ -149,7 +241,8 @@ pub enum KeyCommand {
 const KEY_HELP: &str = "\
 A key sees its tenant only. A tenant exists from its first key on.
 
-Works beside a running process, and without one.";
+With --data it works beside a running process, and without one; with --kafka it writes to the catalog
+of a cluster, which all its processes read.";
 
 #[derive(Args, Debug, Clone)]
 #[command(after_help = KEY_HELP)]
@@ -167,6 +260,15 @@ pub struct KeyCreateArgs {
     /// Folder of the process
     #[arg(long, value_name = "DIR", env = "CLICKBACK_DATA", default_value = "./data")]
     pub data: PathBuf,
+    /// Kafka brokers of a cluster, instead of a folder
+    #[arg(long, value_name = "HOST:PORT,…", env = "CLICKBACK_KAFKA", value_parser = brokers)]
+    pub kafka: Option<String>,
+    /// With --kafka: what the names of the topics begin with
+    #[arg(long, value_name = "NAME", env = "CLICKBACK_TOPIC_PREFIX", default_value = "clickback",
+          value_parser = topic_prefix)]
+    pub topic_prefix: String,
+    #[command(flatten)]
+    pub key: KeyFileArgs,
 }
 
 const CHECK_HELP: &str = "\
@@ -218,6 +320,24 @@ fn scope(text: &str) -> Result<Scope, String> {
         "admin" => Ok(Scope::Admin),
         _ => Err("read, write or admin is needed".to_owned()),
     }
+}
+
+fn brokers(text: &str) -> Result<String, String> {
+    let is_address = |part: &str| {
+        part.trim().rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    match text.split(',').all(is_address) {
+        true => Ok(text.split(',').map(str::trim).collect::<Vec<_>>().join(",")),
+        false => Err("addresses such as kafka-1:9092,kafka-2:9092 are needed".to_owned()),
+    }
+}
+
+/// What Kafka takes in the name of a topic.
+fn topic_prefix(text: &str) -> Result<String, String> {
+    let fits = (1..=200).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    fits.then(|| text.to_owned())
+        .ok_or_else(|| "1 to 200 characters of a-z, A-Z, 0-9, -, _ and . are needed".to_owned())
 }
 
 /// An address is a network of one.
@@ -276,6 +396,15 @@ mod tests {
         for bad in ["t.example.com", "ftp://t.example.com", "https://t.example.com/?a=1", "https://t.example.com/#x"] {
             assert!(public_url(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn brokers_have_ports() {
+        assert_eq!(brokers("a:1, b:65535").unwrap(), "a:1,b:65535");
+        for bad in ["", "a", "a:", ":1", "a:1,", "a:70000"] {
+            assert!(brokers(bad).is_err(), "{bad}");
+        }
+        assert!(topic_prefix("clickback").is_ok() && topic_prefix("a b").is_err() && topic_prefix("").is_err());
     }
 
     #[test]

@@ -168,15 +168,15 @@ mod tests {
         let file = "data = \"/srv/cb\"\ningest = \"127.0.0.1:7000\"\npublic_url = \"https://t.example.com\"\n";
         let run = run(&["run", "--ingest", "127.0.0.1:7001"], file);
         assert_eq!(run.data.to_str(), Some("/srv/cb"));
-        assert_eq!(run.serve.ingest.to_string(), "127.0.0.1:7001");
+        assert_eq!(run.serve.public.ingest.to_string(), "127.0.0.1:7001");
         assert_eq!(run.serve.api.to_string(), "127.0.0.1:8081");
-        assert_eq!(run.serve.public_url.as_deref(), Some("https://t.example.com"));
+        assert_eq!(run.serve.public.public_url.as_deref(), Some("https://t.example.com"));
     }
 
     #[test]
     fn lists_are_arrays() {
         let run = run(&["run"], "trusted-proxy = [\"10.0.0.0/8\", \"192.0.2.1\"]");
-        assert_eq!(run.serve.trusted_proxy.len(), 2);
+        assert_eq!(run.serve.public.trusted_proxy.len(), 2);
         assert!(refusal(&["run"], "data = [\"a\", \"b\"]").contains("one value"));
     }
 

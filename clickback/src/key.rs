@@ -1,10 +1,16 @@
-//! `clickback key create`: through the process that runs on the folder, else straight into its catalog.
+//! `clickback key create`: through the process that runs on the folder, else straight into its catalog; or into the
+//! catalog of a cluster.
 
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use pipeline::{Applied, Catalog, Log};
+use pipeline::{
+    Applied, Catalog, Log, Sealer,
+    kafka::{Cluster, Node, NodeConfig},
+    lifecycle::Health,
+};
 use serde_json::json;
+use tokio::task::spawn_blocking;
 
 use crate::{
     cli::{Common, KeyCreateArgs, LogFormat},
@@ -15,13 +21,33 @@ use crate::{
 
 pub async fn create(common: &Common, args: KeyCreateArgs) -> anyhow::Result<()> {
     let request = KeyRequest { tenant: args.tenant, name: args.name, scope: args.scope };
-    let key = match Running::on(&args.data).await? {
-        Some(running) => running.create_key(&request).await?.key,
-        None => offline(&args.data, &request)?,
+    let key = match args.kafka {
+        Some(kafka) => {
+            let sealer = args.key.sealer()?;
+            in_cluster(Cluster::with_prefix(&kafka, &args.topic_prefix), sealer, &request).await?
+        }
+        None => match Running::on(&args.data).await? {
+            Some(running) => running.create_key(&request).await?.key,
+            None => offline(&args.data, &request)?,
+        },
     };
     match common.log_format {
         LogFormat::Json => out::say_json(&json!({ "tenant": request.tenant, "scope": request.scope, "key": key })),
         LogFormat::Text => out::say(&key),
+    }
+}
+
+async fn in_cluster(cluster: Cluster, sealer: Sealer, request: &KeyRequest) -> anyhow::Result<String> {
+    let config = NodeConfig { cluster, sealer, spool: None, health: Health::new(serve::STUCK) };
+    let node = spawn_blocking(move || Node::start(config)).await??;
+    let grant = Grant::new(&request.tenant, &request.name, request.scope);
+    let key = grant.draw();
+    let record = grant.record(&node.catalog.view(), &key);
+    let applied = node.appender.append_catalog(record).await;
+    spawn_blocking(move || node.threads().join()).await??;
+    match applied.context("the key cannot be recorded")? {
+        Applied::Current => Ok(key),
+        Applied::Stale => bail!("the catalog did not take the key"),
     }
 }
 

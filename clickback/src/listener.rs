@@ -2,8 +2,9 @@
 //!
 //! Refuses: more connections than the bound (they wait to be accepted), and a connection on which no request begins.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io::ErrorKind, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use anyhow::anyhow;
 use axum::{Router, body::Body, http::Request};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,6 +22,16 @@ const HEAD: Duration = Duration::from_secs(75);
 const HEAD_BUFFER: usize = 64 * 1024;
 /// Pause after the system had no file or memory for a connection.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Says which flag names the address, if nobody can listen there.
+pub async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => {
+            anyhow!("{address} is in use by another program: stop that one, or choose another address with {flag}")
+        }
+        _ => anyhow!("cannot listen on {address} ({flag}): {error}"),
+    })
+}
 
 /// Serves until `stop`, then answers what was begun. The caller bounds how long that may take.
 pub async fn serve(listener: TcpListener, router: Router, connections: usize, stop: CancellationToken) {

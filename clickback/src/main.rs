@@ -1,11 +1,15 @@
 //! The `clickback` binary: reads the command line and starts one command.
 
+mod admin;
 mod audit;
 mod check;
 mod cli;
+mod cluster;
 mod config;
 mod control;
 mod demo;
+mod edge;
+mod init;
 mod key;
 mod keys;
 mod listener;
@@ -17,7 +21,7 @@ mod serve;
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use pipeline::telemetry;
+use pipeline::{kafka::NodeThreads, telemetry};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -60,8 +64,10 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     telemetry::init(format, Some(filter.as_deref().unwrap_or(usual)))?;
     let common = cli.common;
     match cli.command {
-        Command::Run(args) => serve(run::run(&common, args)),
-        Command::Demo(args) => serve(demo::run(&common, args)),
+        Command::Run(args) => serve(run::run(&common, args), Threads::join),
+        Command::Demo(args) => serve(demo::run(&common, args), Threads::join),
+        Command::Init(args) => init::run(&common, &args).map(good),
+        Command::Ingest(args) => serve(edge::run(&common, args), NodeThreads::join),
         Command::Key(KeyCommand::Create(args)) => runtime()?.block_on(key::create(&common, args)).map(good),
         Command::Rebuild(args) => runtime()?.block_on(rebuild::run(&common, args)).map(good),
         Command::Check(args) => check::run(&args),
@@ -79,9 +85,12 @@ fn runtime() -> anyhow::Result<Runtime> {
 
 /// The threads behind the listeners end when the runtime is gone, and with it every task that could still send them
 /// something.
-fn serve(command: impl Future<Output = anyhow::Result<Threads>>) -> anyhow::Result<ExitCode> {
+fn serve<T>(
+    command: impl Future<Output = anyhow::Result<T>>,
+    join: impl FnOnce(T) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
     let runtime = runtime()?;
     let served = runtime.block_on(command);
     runtime.shutdown_timeout(LAST_READS);
-    served?.join().map(good)
+    join(served?).map(good)
 }

@@ -5,7 +5,6 @@
 //! recovers from the log. Invariant: on an orderly stop everything answered is in the tables, too.
 
 use std::{
-    io::ErrorKind,
     net::SocketAddr,
     path::Path,
     sync::{Arc, mpsc},
@@ -26,11 +25,10 @@ use projector::{
     run::Projector,
 };
 use schemas::{bounds, catalog::Scope};
-use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    cli::ServeArgs,
+    cli::{PublicArgs, ServeArgs},
     control::{self, Door, KeyRequest},
     keys::{DEFAULT_TENANT, Grant},
     listener,
@@ -39,10 +37,10 @@ use crate::{
 /// Batches that the projector may be behind before it reads them from the log.
 const BATCHES: usize = 64;
 /// A part that has not moved for this long is stuck, and `/livez` says so.
-const STUCK: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(200);
+pub const STUCK: Duration = Duration::from_secs(30);
+pub const LOOK: Duration = Duration::from_millis(200);
 /// For requests under way after the signal. The threads' last writes come on top; all of it stays below 30 s.
-const DRAIN: Duration = Duration::from_secs(22);
+pub const DRAIN: Duration = Duration::from_secs(22);
 const ADMIN_KEY: &str = "CLICKBACK_ADMIN_KEY";
 
 pub struct Start<'a> {
@@ -105,15 +103,10 @@ pub struct Threads {
 
 impl Process {
     pub async fn start(start: Start<'_>) -> anyhow::Result<Process> {
-        let ingest = bind(start.serve.ingest, "--ingest").await?;
-        let api = bind(start.serve.api, "--api").await?;
+        let ingest = listener::bind(start.serve.public.ingest, "--ingest").await?;
+        let api = listener::bind(start.serve.api, "--api").await?;
         let (ingest_address, api_address) = (ingest.local_addr()?, api.local_addr()?);
-        let public_url = start.serve.public_url.clone().unwrap_or_else(|| format!("http://{ingest_address}"));
-        if start.serve.public_url.is_none() && ingest_address.ip().is_unspecified() {
-            tracing::warn!(
-                "links and postback URLs begin with {public_url}, where nobody reaches them: set --public-url"
-            );
-        }
+        let public_url = public_url(&start.serve.public, ingest_address);
         let metrics = Metrics::install()?;
         let health = Health::new(STUCK);
 
@@ -158,7 +151,8 @@ impl Process {
         projector::api::resume_reprocesses(&state);
         let first_key = if start.first_key { first_key(&inside).await? } else { None };
 
-        let config = IngestConfig { trusted_proxies: start.serve.trusted_proxy.clone(), ..IngestConfig::default() };
+        let config =
+            IngestConfig { trusted_proxies: start.serve.public.trusted_proxy.clone(), ..IngestConfig::default() };
         let catalog = Arc::clone(&inside.catalog);
         servers.spawn(ingest::serve(ingest, config, catalog, inside.appender.clone(), stop.clone()));
         Ok(Process {
@@ -219,20 +213,20 @@ impl Threads {
 }
 
 /// Who asks twice does not want to wait. What was answered is in the log; the next start makes up for the rest.
-async fn second_signal() {
+pub async fn second_signal() {
     if stop_signal().await.is_ok() {
         tracing::warn!("stopped at once");
         std::process::exit(1);
     }
 }
 
-async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => {
-            anyhow!("{address} is in use by another program: stop that one, or choose another address with {flag}")
-        }
-        _ => anyhow!("cannot listen on {address} ({flag}): {error}"),
-    })
+/// How the public listener is reached.
+pub fn public_url(args: &PublicArgs, listener: SocketAddr) -> String {
+    let url = args.public_url.clone().unwrap_or_else(|| format!("http://{listener}"));
+    if args.public_url.is_none() && listener.ip().is_unspecified() {
+        tracing::warn!("links and postback URLs begin with {url}, where nobody reaches them: set --public-url");
+    }
+    url
 }
 
 pub fn load_catalog(data: &Path, log: &Log) -> anyhow::Result<Catalog> {

@@ -61,6 +61,7 @@ refusals! {
     RATE_LIMITED = TOO_MANY_REQUESTS, "rate_limited", "The account's rate_limit is reached: send again after the time in Retry-After.";
     LARGE_HEADERS = REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", "All headers together may have 32 KiB at most.";
     NOT_DURABLE = SERVICE_UNAVAILABLE, "not_durable", "It could not be stored just now: send the same request again after the time in Retry-After.";
+    UNREAD_CATALOG = SERVICE_UNAVAILABLE, "catalog_unread", "It is not known just now whether this URL exists: send the same request again after the time in Retry-After.";
     ADDRESS_NOT_ALLOWED = FORBIDDEN, "address_not_allowed", "The sender's address is not in the account's allow list. So many such requests came that this one was only counted.";
     BAD_SIGNATURE = UNAUTHORIZED, "bad_signature", "The signature is missing or wrong. So many such requests came that this one was only counted.";
 }
@@ -158,7 +159,7 @@ fn wants_image(headers: &HeaderMap) -> bool {
 }
 
 pub(crate) fn recorded(told: &[Told<'_>], manner: &Manner) -> Answer {
-    let receipt = last_receipts(told);
+    let receipt = Receipt::last_of_each(told.iter().map(|told| told.receipt));
     let mut answer = match (manner.refused_with, manner.mode) {
         (Some(status), _) => with_body(status, JSON, json(told, &receipt, manner.array)),
         (None, AnswerMode::Json) => with_body(StatusCode::OK, JSON, json(told, &receipt, manner.array)),
@@ -174,19 +175,6 @@ pub(crate) fn recorded(told: &[Told<'_>], manner: &Manner) -> Answer {
         answer.headers_mut().insert(RECEIPT, value);
     }
     answer
-}
-
-/// The last receipt of every partition concerned, with commas between: who waits for these has waited for all.
-fn last_receipts(told: &[Told<'_>]) -> String {
-    let mut last: Vec<Receipt> = Vec::with_capacity(1);
-    for receipt in told.iter().map(|told| told.receipt) {
-        match last.iter_mut().find(|known| known.partition == receipt.partition) {
-            Some(known) => *known = receipt.max(*known),
-            None => last.push(receipt),
-        }
-    }
-    last.sort_unstable();
-    last.iter().map(Receipt::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn json(told: &[Told<'_>], receipt: &str, array: bool) -> Bytes {
@@ -224,13 +212,5 @@ mod tests {
         };
         assert!(wants("image/*") && wants("image/avif,image/webp,*/*;q=0.8") && wants(" Image/gif"));
         assert!(!wants("*/*") && !wants("text/html,image/avif") && !wants("") && !wants("imag"));
-    }
-
-    #[test]
-    fn of_several_partitions_each_last_receipt_is_named() {
-        let id = EventId::new(Time::from_ms(1), 0, 0);
-        let told = |partition, src| Told::new(id, Receipt { partition, src }, None);
-        assert_eq!(last_receipts(&[told(3, 7), told(0, 2), told(3, 8), told(3, 6)]), "0-2,3-8");
-        assert_eq!(last_receipts(&[told(0, 9)]), "0-9");
     }
 }

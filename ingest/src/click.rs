@@ -2,19 +2,22 @@
 //!
 //! Refuses to stop a visitor: a click that cannot be made durable goes on without an id.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::{
     Method, StatusCode,
     header::{CACHE_CONTROL, HeaderValue, LOCATION},
     http::request::Parts,
 };
-use pipeline::{Draft, LinkEntry, Receipt, clock};
+use pipeline::{Draft, LinkEntry, Receipt, catalog::Behind, clock};
 use schemas::{ClickId, EventBody, EventId, Time, event, id::alias_shard, landing, settings::DynMode};
 use tokio::time::timeout;
 
 use crate::{
-    answer::{self, Answer, NO_STORE},
+    answer::{self, Answer, NO_STORE, Refusal},
     edge::{Edge, random_bits},
+    postback::RETRY_SECONDS,
     visitor::{self, Values},
 };
 
@@ -23,7 +26,10 @@ impl Edge {
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return answer::BAD_METHOD.allow("GET, HEAD").into();
         }
-        let Some(link) = self.catalog.view().link(link) else { return answer::UNKNOWN_LINK.into() };
+        let link = match self.link(link).await {
+            Ok(link) => link,
+            Err(refusal) => return refusal.into(),
+        };
         let mut values = Values::read(head.uri.query().unwrap_or_default());
         if head.method == Method::HEAD {
             return redirect(&link, &values, None);
@@ -41,6 +47,15 @@ impl Edge {
                 redirect(&link, &values, None)
             }
         }
+    }
+
+    /// A link that is not known here may have been made elsewhere just now.
+    async fn link(&self, id: &str) -> Result<Arc<LinkEntry>, Refusal> {
+        if let Some(link) = self.catalog.view().link(id) {
+            return Ok(link);
+        }
+        self.catalog.catch_up().await.map_err(|Behind| answer::UNREAD_CATALOG.retry_after(RETRY_SECONDS))?;
+        self.catalog.view().link(id).ok_or(answer::UNKNOWN_LINK)
     }
 }
 

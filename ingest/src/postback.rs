@@ -10,7 +10,7 @@ use hyper::{
     header::{CONTENT_ENCODING, CONTENT_TYPE},
     http::request::Parts,
 };
-use pipeline::{AccountEntry, Draft, clock, cut_address};
+use pipeline::{AccountEntry, Draft, catalog::Behind, clock, cut_address};
 use schemas::{
     EventBody, EventId, Reason, Time,
     bounds::DEFAULT_REPEAT_WINDOW_S,
@@ -21,7 +21,10 @@ use schemas::{
     redact,
     settings::AccountSettings,
 };
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -31,7 +34,7 @@ use crate::{
     edge::{Edge, random_bits},
 };
 
-const RETRY_SECONDS: u64 = 2;
+pub(crate) const RETRY_SECONDS: u64 = 2;
 
 /// A request whose account is known, with its whole body.
 struct PostBack<'a> {
@@ -52,14 +55,16 @@ impl Edge {
         if !token_is_well_formed(token) {
             return answer::UNKNOWN_TOKEN.into();
         }
-        let now = clock::now();
-        let Some(account) = self.catalog.view().by_token(token, now) else { return answer::UNKNOWN_TOKEN.into() };
+        let account = match self.account(token).await {
+            Ok(account) => account,
+            Err(refusal) => return refusal.into(),
+        };
         if head.method == Method::HEAD {
             return answer::empty(StatusCode::OK);
         }
         let mut postback = PostBack {
             account: &account,
-            now,
+            now: clock::now(),
             from: address::client(peer, &head.headers, &self.config.trusted_proxies),
             method: &head.method,
             headers: &head.headers,
@@ -67,6 +72,16 @@ impl Edge {
             body: Bytes::new(),
         };
         self.take(&mut postback, body).await.unwrap_or_else(Answer::from)
+    }
+
+    /// A token that is not known here may have been given out elsewhere just now.
+    async fn account(&self, token: &str) -> Result<Arc<AccountEntry>, Refusal> {
+        let known = || self.catalog.view().by_token(token, clock::now());
+        if let Some(account) = known() {
+            return Ok(account);
+        }
+        self.catalog.catch_up().await.map_err(|Behind| answer::UNREAD_CATALOG.retry_after(RETRY_SECONDS))?;
+        known().ok_or(answer::UNKNOWN_TOKEN)
     }
 
     /// A `Refusal` is the answer to a request that is not recorded.

@@ -385,7 +385,7 @@ impl Matcher {
     fn answer(&self, first: u64, answers: Vec<(EventsAnswer, usize)>, catalog: Vec<(Record, CatalogAnswer)>) {
         let mut src = first;
         for (answer, count) in answers {
-            let receipts = (src..src + count as u64).map(|src| Receipt { partition: 0, src }).collect();
+            let receipts = (src..src + count as u64).map(|src| Receipt::Logged { partition: 0, src }).collect();
             src += count as u64;
             // Somebody who no longer waits is not an error: the event is in the log.
             answer.send(Ok(receipts)).ok();

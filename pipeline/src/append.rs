@@ -198,8 +198,8 @@ mod tests {
 
         let Some(Request::Events { drafts, answer, .. }) = queue.recv().await else { panic!("an event was queued") };
         assert_eq!(drafts, [tick(1)]);
-        answer.send(Ok(vec![Receipt { partition: 0, src: 9 }])).unwrap();
-        assert_eq!(first.await, Ok(Receipt { partition: 0, src: 9 }));
+        answer.send(Ok(vec![Receipt::Logged { partition: 0, src: 9 }])).unwrap();
+        assert_eq!(first.await, Ok(Receipt::Logged { partition: 0, src: 9 }));
         assert!(futures_poll(&mut Box::pin(appender.append(tick(4)))).await.is_none());
     }
 

@@ -11,12 +11,13 @@ mod resolve;
 mod tests;
 mod view;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc::SyncSender};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 pub use entry::{AccountEntry, ClickPlace, LinkEntry};
 use schemas::catalog::Record;
+use tokio::sync::oneshot;
 pub use view::View;
 
 pub use crate::append::Applied;
@@ -30,9 +31,28 @@ pub struct Catalog {
     /// Records are applied one after the other.
     applying: Mutex<()>,
     sealer: Arc<Sealer>,
+    /// Where the records come from another process: who reads on to their end when asked.
+    reading: OnceLock<SyncSender<CatchUp>>,
 }
 
+/// A request to read to the end of the records.
+pub type CatchUp = oneshot::Sender<Result<(), Behind>>;
+
+#[derive(thiserror::Error, Debug, Clone, Copy, PartialEq, Eq)]
+#[error("the catalog cannot be read to its end just now")]
+pub struct Behind;
+
 impl Catalog {
+    /// Without any record yet.
+    pub fn new(sealer: Arc<Sealer>) -> Catalog {
+        Self::with(View::default(), sealer)
+    }
+
+    fn with(view: View, sealer: Arc<Sealer>) -> Catalog {
+        let view = ArcSwap::from_pointee(view);
+        Catalog { view, applying: Mutex::new(()), sealer, reading: OnceLock::new() }
+    }
+
     /// Reads all records of the log.
     pub fn load(reader: &LogReader, sealer: Arc<Sealer>) -> Result<Catalog> {
         let mut view = View::default();
@@ -51,7 +71,7 @@ impl Catalog {
                 }
             }
         }
-        Ok(Catalog { view: ArcSwap::from_pointee(view), applying: Mutex::new(()), sealer })
+        Ok(Self::with(view, sealer))
     }
 
     /// The view of now. Hold it for one request, not longer.
@@ -78,6 +98,20 @@ impl Catalog {
         // Also after a stale one: its time may have ended what is kept for a while.
         self.view.store(Arc::new(view));
         applied
+    }
+
+    /// From now on `catch_up` asks there. Only the first call counts.
+    pub fn read_on_by(&self, reading: SyncSender<CatchUp>) {
+        self.reading.set(reading).ok();
+    }
+
+    /// Returns when the view has everything that anybody was told before this call. Ask before you say of something that
+    /// it does not exist. In one process that is so already; elsewhere it may take up to a few seconds.
+    pub async fn catch_up(&self) -> Result<(), Behind> {
+        let Some(reading) = self.reading.get() else { return Ok(()) };
+        let (answer, answered) = oneshot::channel();
+        reading.try_send(answer).map_err(|_| Behind)?;
+        answered.await.unwrap_or(Err(Behind))
     }
 
     pub fn sealer(&self) -> &Sealer {

@@ -7,17 +7,26 @@
 //!
 //! Everything that asks the brokers and waits is blocking: call it from a thread of its own or from `spawn_blocking`.
 
+mod answer;
+mod catalog;
+mod copy;
 mod identity;
+mod node;
+mod outbox;
+mod producer;
 pub mod records;
+mod session;
+mod spool;
 pub mod topics;
 
+pub use node::{Node, NodeConfig, NodeThreads, SpoolConfig};
 use rdkafka::{
     ClientConfig, ClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, ConsumerContext},
     error::{KafkaError, KafkaResult},
 };
-pub use topics::{Identity, Layout, Plan, Problem, Topic, check, init};
+pub use topics::{Identity, Layout, MAX_PARTITIONS, Plan, Problem, Topic, check, init};
 
 /// Where the brokers are, and what the names of our topics begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]

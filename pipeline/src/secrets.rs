@@ -1,6 +1,6 @@
 //! The master key, what is sealed with it, keyed hashes, and random bits.
 //!
-//! Owns: the file `key` of the data folder. Refuses: a key that others may read, and a sealed text of another key.
+//! Owns: the file of the key. Refuses: a key that others may read, and a sealed text of another key.
 //! Invariant: what is sealed can be read with the same key only, and is noticed if it was changed.
 
 use std::{
@@ -42,16 +42,21 @@ impl std::fmt::Debug for Sealer {
 impl Sealer {
     /// The key in the folder's file `key`; it is made if there is none.
     pub fn open_or_create(dir: &Path) -> Result<Sealer> {
-        let path = dir.join(FILE);
-        if let Some(sealer) = Self::open(&path)? {
-            return Ok(sealer);
-        }
-        create_folder(dir)?;
-        create_key(dir, &path).with_context(|| format!("cannot make the key file {}", path.display()))?;
-        Self::open(&path)?.with_context(|| format!("the key file {} is gone", path.display()))
+        Self::open_or_create_file(&dir.join(FILE))
     }
 
-    fn open(path: &Path) -> Result<Option<Sealer>> {
+    pub fn open_or_create_file(path: &Path) -> Result<Sealer> {
+        if let Some(sealer) = Self::open_file(path)? {
+            return Ok(sealer);
+        }
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        create_folder(dir)?;
+        create_key(dir, path).with_context(|| format!("cannot make the key file {}", path.display()))?;
+        Self::open_file(path)?.with_context(|| format!("the key file {} is gone", path.display()))
+    }
+
+    /// `None` if there is no such file.
+    pub fn open_file(path: &Path) -> Result<Option<Sealer>> {
         let about = || format!("the key file {}", path.display());
         let mode = match std::fs::metadata(path) {
             Ok(found) => found.mode() & 0o777,

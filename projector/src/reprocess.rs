@@ -210,9 +210,9 @@ impl Job {
                 }
             }
             let receipts = self.append(drafts).await?;
-            let Some(last) = receipts.iter().max_by_key(|receipt| receipt.src) else { return Ok(()) };
+            let Some(last) = receipts.iter().max() else { return Ok(()) };
             progress.receipt = Some(last.to_string());
-            self.shows(last.src + 1).await?;
+            self.shows(last.src().context("an event has no position in the log yet")? + 1).await?;
             names = self.results(sent, receipts, progress).await?;
             if names.is_empty() {
                 return Ok(());
@@ -284,7 +284,10 @@ impl Job {
     ) -> Result<Vec<(Name, BTreeSet<u64>)>> {
         let outcomes = blocking(self, move |job| {
             let log = LogReader::open(&job.context.dir)?;
-            let outcome = |receipt: &Receipt| log.outcome(receipt.src)?.context("an outcome is not in the log");
+            let outcome = |receipt: &Receipt| {
+                let src = receipt.src().context("an event has no position in the log yet")?;
+                log.outcome(src)?.context("an outcome is not in the log")
+            };
             receipts.iter().map(outcome).collect::<Result<Vec<_>>>()
         })
         .await?;

@@ -228,7 +228,7 @@ async fn write(
             let mut kept = drafts.lock().unwrap();
             let first = kept.len() as u64;
             kept.extend(new);
-            (first..kept.len() as u64).map(|src| Receipt { partition: 0, src }).collect()
+            (first..kept.len() as u64).map(|src| Receipt::Logged { partition: 0, src }).collect()
         };
         drop(answer.send(Ok(receipts)));
     }

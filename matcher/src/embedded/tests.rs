@@ -107,7 +107,7 @@ fn hit_on(n: u64, click: ClickId) -> Draft {
 }
 
 fn status_of(dir: &Path, receipt: Receipt) -> Status {
-    let outcome = pipeline::LogReader::open(dir).unwrap().outcome(receipt.src).unwrap().unwrap();
+    let outcome = pipeline::LogReader::open(dir).unwrap().outcome(receipt.src().unwrap()).unwrap().unwrap();
     outcome.hits[0].outcome
 }
 
@@ -191,7 +191,7 @@ fn events_after_a_clock_that_was_ahead_are_not_taken_for_repeats() {
     running.stop().unwrap();
     let reader = pipeline::LogReader::open(dir.path()).unwrap();
     for receipt in receipts {
-        assert_eq!(reader.outcome(receipt.src).unwrap().unwrap().kind, Kind::Click);
+        assert_eq!(reader.outcome(receipt.src().unwrap()).unwrap().unwrap().kind, Kind::Click);
     }
 }
 

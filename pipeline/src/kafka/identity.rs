@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -146,8 +147,19 @@ fn take(slot: &mut Beginning, offset: i64, headers: Option<&impl rdkafka::messag
     }
 }
 
-/// Whether all of them were delivered.
-struct Reports(std::sync::Mutex<Vec<Result<(), String>>>);
+/// Delivery reports of records that are sent a few at a time.
+#[derive(Default)]
+pub(super) struct Reports(Mutex<Vec<Result<(), String>>>);
+
+impl Reports {
+    /// Whether these many were delivered; forgets them.
+    pub(super) fn all_delivered(&self, count: usize) -> Result<(), String> {
+        let reports = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let missing = count.saturating_sub(reports.len());
+        reports.into_iter().collect::<Result<(), String>>()?;
+        if missing == 0 { Ok(()) } else { Err(format!("{missing} records were not acknowledged in time")) }
+    }
+}
 
 impl rdkafka::ClientContext for Reports {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
@@ -162,7 +174,7 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = ();
     fn delivery(&self, result: &rdkafka::producer::DeliveryResult<'_>, (): ()) {
         let said = result.as_ref().map(drop).map_err(|(error, _)| error.to_string());
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(said);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(said);
     }
 }
 
@@ -170,9 +182,8 @@ impl ProducerContext for Reports {
 pub(super) fn write(cluster: &Cluster, identities: &[Identity]) -> Result<(), Problem> {
     let mut config = cluster.producer();
     config.set("message.timeout.ms", WAIT.as_millis().to_string());
-    let producer: BaseProducer<Reports> = config
-        .create_with_context(Reports(std::sync::Mutex::default()))
-        .map_err(|error| Problem::asking("a producer", &error))?;
+    let producer: BaseProducer<Reports> =
+        config.create_with_context(Reports::default()).map_err(|error| Problem::asking("a producer", &error))?;
     for identity in identities {
         let payload = serde_json::to_vec(identity).map_err(|error| Problem::Wrong(error.to_string()))?;
         let record = BaseRecord::to(&identity.topic)
@@ -184,14 +195,9 @@ pub(super) fn write(cluster: &Cluster, identities: &[Identity]) -> Result<(), Pr
         producer.send(record).map_err(|(error, _)| Problem::asking(&identity.topic, &error))?;
     }
     producer.flush(WAIT + Duration::from_secs(2)).map_err(|error| Problem::asking("the identities", &error))?;
-    let reports = producer.context().0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(error) = reports.iter().find_map(|report| report.as_ref().err()) {
-        return Err(Problem::Unreachable(format!("an identity record could not be written: {error}; run init again")));
-    }
-    match reports.len() == identities.len() {
-        true => Ok(()),
-        false => Err(Problem::Unreachable("identity records were not acknowledged in time; run init again".to_owned())),
-    }
+    producer.context().all_delivered(identities.len()).map_err(|error| {
+        Problem::Unreachable(format!("the identity records could not be written: {error}; run init again"))
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `/v1/clicks`: import, look-up by foreign id or `dyn`, and the journey of one click.
 
 use axum::{Json, extract::State};
-use pipeline::clock;
+use pipeline::{Receipt, clock};
 use schemas::{ClickId, bounds};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -70,7 +70,7 @@ pub async fn import(
         }
     }
     let receipts = api.appender.append_all(drafts).await?;
-    let receipt = receipts.iter().max_by_key(|receipt| receipt.src).map(ToString::to_string);
+    let receipt = (!receipts.is_empty()).then(|| Receipt::last_of_each(receipts.iter().copied()));
     Ok(Json(Imported { accepted: receipts.len(), rejected, receipt }))
 }
 

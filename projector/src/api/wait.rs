@@ -49,7 +49,7 @@ fn next_src(api: &ApiState, after: &str) -> Result<u64, Problem> {
         return Ok(api.end.get());
     }
     match after.parse::<Receipt>() {
-        Ok(Receipt { partition: 0, src }) => Ok(src.saturating_add(1)),
+        Ok(Receipt::Logged { partition: 0, src }) => Ok(src.saturating_add(1)),
         Ok(_) => {
             Err(Problem::field("?after", "invalid_receipt", "this log has partition 0 only: no such receipt was given"))
         }

@@ -211,7 +211,8 @@ impl Writer {
                     let events: Vec<_> =
                         drafts.into_iter().zip(first..).map(|(draft, n)| draft.into_event(run, n)).collect();
                     self.append(first, &events);
-                    let receipts = (first..).take(events.len()).map(|src| Receipt { partition: 0, src }).collect();
+                    let receipts =
+                        (first..).take(events.len()).map(|src| Receipt::Logged { partition: 0, src }).collect();
                     drop(answer.send(Ok(receipts)));
                 }
             }

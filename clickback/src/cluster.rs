@@ -1,0 +1,37 @@
+//! What the commands of a cluster have in common: where it is, and its key.
+
+use anyhow::{Context, bail};
+use pipeline::{Sealer, kafka::Cluster};
+
+use crate::cli::{KafkaArgs, KeyFileArgs};
+
+const KEY: &str = "CLICKBACK_KEY";
+
+impl KafkaArgs {
+    pub fn cluster(&self) -> Cluster {
+        Cluster::with_prefix(&self.kafka, &self.topic_prefix)
+    }
+}
+
+impl KeyFileArgs {
+    /// The key in the file, else the one in the environment.
+    pub fn sealer(&self) -> anyhow::Result<Sealer> {
+        match (&self.key_file, configured()) {
+            (Some(path), _) => match Sealer::open_file(path)? {
+                Some(sealer) => Ok(sealer),
+                None => bail!(
+                    "there is no key file {}: copy the one that `clickback init` was run with, on this machine too",
+                    path.display()
+                ),
+            },
+            (None, Some(key)) => Sealer::from_text(key.trim()).with_context(|| format!("the variable {KEY}")),
+            (None, None) => bail!(
+                "the key of the cluster is missing: name its file with --key-file, or set {KEY}; `clickback init` makes one"
+            ),
+        }
+    }
+}
+
+fn configured() -> Option<String> {
+    std::env::var(KEY).ok().filter(|key| !key.is_empty())
+}

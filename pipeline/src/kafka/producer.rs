@@ -1,0 +1,478 @@
+//! The loop behind the `Appender` of a cluster: it numbers events, sends them, and answers when they are durable.
+//!
+//! Owns: the numbers of this process's events, what is under way, and when the spool is used.
+//! Refuses: to answer before a delivery report or an fsync says so; to forget an event of which it is not known whether
+//! Kafka has it.
+//! Invariant: events of one partition reach Kafka in the order in which they were taken, or again in that order. Of what
+//! comes twice readers take the first, by (`from`, `n`), so repeats change nothing.
+//!
+//! Usually an event goes to Kafka and is answered with its delivery report. When a report takes too long, everybody who
+//! waits is answered from the spool, and from then on every event goes through the spool first: on disk, answered, then
+//! sent from there. That ends when all of the spool is sent and Kafka acknowledges at once again. Events that are under
+//! way stay with the client meanwhile, which sends them again by itself; only an error that it reports makes a new client,
+//! and then the spool is sent from its first unacknowledged event on.
+
+use std::{
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use schemas::{
+    Event, EventId,
+    bounds::{RECORD_BYTES, RUN_LENGTH_MS},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use super::{
+    Cluster, Layout,
+    answer::Answer,
+    catalog::CatalogWriter,
+    outbox::{Outbox, Slot},
+    records::{self, Number},
+    session::{Note, Session, connect},
+    spool::{Entry, Spool, SpoolError},
+    topics::Topic,
+};
+use crate::{
+    Draft, Receipt, Unavailable,
+    append::Request,
+    clock,
+    lifecycle::{Beat, CancellationToken},
+    secrets,
+};
+
+/// Events under way whose senders wait. They take at most this much memory, once here and once in the client.
+const UNDER_WAY: usize = 32_768;
+const UNDER_WAY_BYTES: usize = 48 * 1024 * 1024;
+/// Events under way from the spool.
+const SHIPPED: usize = 8_192;
+const SHIPPED_BYTES: usize = 16 * 1024 * 1024;
+const SHIP_AT_ONCE: usize = 256;
+const REQUESTS_AT_ONCE: usize = 1_024;
+const NOTES_AT_ONCE: usize = 4_096;
+/// A report that takes longer sends everybody to the spool. Less than a visitor waits for a redirect.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Without a spool there is nothing else to do but to wait for Kafka.
+const PATIENCE_WITHOUT_SPOOL: Duration = Duration::from_secs(8);
+/// Kafka is well again when nothing is under way for longer.
+const CALM: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(50);
+const RECONNECT: Duration = Duration::from_secs(1);
+/// What is wrong with the topics for so long is not a broker that has not caught up yet.
+const WRONG_FOR: Duration = Duration::from_secs(30);
+/// For the spool to become empty at the end.
+const LAST_SHIPMENT: Duration = Duration::from_secs(2);
+
+pub(super) struct Parts {
+    pub(super) cluster: Cluster,
+    pub(super) layout: Layout,
+    /// The layout was read from Kafka just now, and not from a copy.
+    pub(super) confirmed: bool,
+    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) spool: Option<Spool>,
+    pub(super) catalog: CatalogWriter,
+    pub(super) beat: Beat,
+    /// From here on nothing new is taken.
+    pub(super) stop: CancellationToken,
+}
+
+/// The thread ends when every `Appender` is gone, or after `stop`; or with an error that only a restart can mend.
+pub(super) fn start(parts: Parts) -> Result<JoinHandle<Result<()>>> {
+    std::thread::Builder::new()
+        .name("kafka-producer".to_owned())
+        .spawn(move || Loop::new(parts)?.run())
+        .context("cannot start the producer's thread")
+}
+
+/// An event whose sender waits for its delivery report.
+#[derive(Debug)]
+struct Direct {
+    answer: Answer,
+    partition: u16,
+    number: Number,
+    entry: Entry,
+}
+
+impl Direct {
+    fn spooled(&self) -> Receipt {
+        Receipt::Spooled { partition: self.partition, from: self.number.from, n: self.number.n }
+    }
+}
+
+struct Loop {
+    parts: Parts,
+    topic: String,
+    runtime: tokio::runtime::Runtime,
+    tick: Interval,
+    notes: mpsc::UnboundedReceiver<Note>,
+    noting: mpsc::UnboundedSender<Note>,
+    outbox: Outbox<Direct>,
+    session: Option<Session>,
+    sessions: u32,
+    /// Why the spool is used, and what was reported that ends the session.
+    trouble: Option<String>,
+    broken: Option<String>,
+    wrong: Option<Instant>,
+    run: EventId,
+    numbers: Vec<u64>,
+    /// Nobody sends any more, since then.
+    closed: Option<Instant>,
+    meters: Meters,
+}
+
+struct Meters {
+    events: Counter,
+    ack: Histogram,
+    spool_events: Gauge,
+    spool_bytes: Gauge,
+}
+
+impl Meters {
+    fn new() -> Self {
+        Self {
+            events: counter!("clickback_log_events_total"),
+            ack: histogram!("clickback_log_ack_seconds"),
+            spool_events: gauge!("clickback_spool_events"),
+            spool_bytes: gauge!("clickback_spool_bytes"),
+        }
+    }
+}
+
+impl Loop {
+    fn new(parts: Parts) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let mut tick = {
+            let _inside = runtime.enter();
+            interval(TICK)
+        };
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (noting, notes) = mpsc::unbounded_channel();
+        let numbers = vec![0; usize::from(parts.layout.partitions)];
+        Ok(Self {
+            topic: parts.cluster.topic(Topic::Events),
+            runtime,
+            tick,
+            notes,
+            noting,
+            outbox: Outbox::new(),
+            session: None,
+            sessions: 0,
+            trouble: Some("Kafka is not connected yet".to_owned()),
+            broken: None,
+            wrong: None,
+            run: new_run(),
+            numbers,
+            closed: None,
+            meters: Meters::new(),
+            parts,
+        })
+    }
+
+    fn run(mut self) -> Result<()> {
+        if let Some(spool) = &self.parts.spool
+            && !spool.is_empty()
+        {
+            tracing::warn!(events = spool.len(), "the spool still holds events; they are sent first");
+        }
+        self.connect(Duration::ZERO, self.parts.confirmed);
+        self.parts.beat.set_ready(true);
+        let (mut notes, mut requests) = (Vec::new(), Vec::new());
+        loop {
+            self.wait(&mut notes, &mut requests);
+            self.parts.beat.beat();
+            if let (Some(at), false) = (self.outbox.oldest(), notes.is_empty()) {
+                self.meters.ack.record(at.elapsed().as_secs_f64());
+            }
+            for note in notes.drain(..) {
+                self.hear(note)?;
+            }
+            self.take(requests.drain(..))?;
+            self.look()?;
+            if self.is_over() {
+                break;
+            }
+        }
+        self.parts.beat.finish();
+        Ok(())
+    }
+
+    /// Until something happens. What is there at once is taken together.
+    fn wait(&mut self, notes: &mut Vec<Note>, requests: &mut Vec<Request>) {
+        if self.parts.stop.is_cancelled() {
+            self.parts.requests.close();
+        }
+        let fits = self.outbox.len() < UNDER_WAY && self.outbox.bytes() < UNDER_WAY_BYTES;
+        // In trouble nothing that is taken is under way: it is on disk or refused.
+        let takes = self.closed.is_none() && (fits || self.trouble.is_some());
+        let mut ended = false;
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = self.notes.recv_many(notes, NOTES_AT_ONCE) => {}
+                count = self.parts.requests.recv_many(requests, REQUESTS_AT_ONCE), if takes => ended = count == 0,
+                _ = self.tick.tick() => {}
+            }
+        });
+        while takes && requests.len() < REQUESTS_AT_ONCE {
+            let Ok(request) = self.parts.requests.try_recv() else { break };
+            requests.push(request);
+        }
+        if ended {
+            self.closed = Some(Instant::now());
+        }
+    }
+
+    fn hear(&mut self, note: Note) -> Result<()> {
+        match note {
+            Note::Delivered { session, key, result } => {
+                if self.session.as_ref().is_none_or(|current| current.number != session) {
+                    return Ok(());
+                }
+                match result {
+                    Ok(src) => self.delivered(key, src),
+                    Err(why) => self.broken = Some(why),
+                }
+            }
+            Note::Connected(session) => {
+                tracing::info!("connected to Kafka");
+                self.wrong = None;
+                self.parts.confirmed = true;
+                self.session = Some(session);
+            }
+            Note::Away(why) => {
+                tracing::warn!("{why}");
+                self.connect(RECONNECT, false);
+            }
+            Note::Wrong(why) => {
+                let since = *self.wrong.get_or_insert_with(Instant::now);
+                if !self.parts.confirmed || since.elapsed() > WRONG_FOR {
+                    bail!("{why}");
+                }
+                tracing::error!("{why}");
+                self.connect(RECONNECT, false);
+            }
+        }
+        Ok(())
+    }
+
+    fn delivered(&mut self, key: usize, src: Option<u64>) {
+        let Some(slot) = self.outbox.done(key) else { return };
+        self.meters.events.increment(1);
+        if let Slot::Direct(direct) = slot {
+            let receipt = match src {
+                Some(src) => Receipt::Logged { partition: direct.partition, src },
+                None => direct.spooled(),
+            };
+            direct.answer.give(Ok(receipt));
+        }
+    }
+
+    fn take(&mut self, requests: impl Iterator<Item = Request>) -> Result<()> {
+        let mut directs = Vec::new();
+        for request in requests {
+            match request {
+                Request::Catalog { record, answer, .. } => self.parts.catalog.put(record, answer),
+                Request::Events { drafts, answer, .. } => {
+                    let answers = Answer::split(answer, drafts.len());
+                    for (draft, answer) in drafts.into_iter().zip(answers) {
+                        directs.extend(self.prepare(draft, answer));
+                    }
+                }
+            }
+        }
+        match self.trouble {
+            None => directs.into_iter().for_each(|direct| self.send_direct(direct)),
+            Some(_) if !directs.is_empty() => self.store(directs)?,
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Numbers an event. One that is larger than a record may be is refused.
+    fn prepare(&mut self, draft: Draft, answer: Answer) -> Option<(Direct, &'static str)> {
+        let now = clock::now();
+        if now.since(self.run.time()) > RUN_LENGTH_MS {
+            self.run = new_run();
+            self.numbers.fill(0);
+        }
+        let shard = draft.shard;
+        let partition = self.parts.layout.partition(shard);
+        let next = self.numbers.get_mut(usize::from(partition))?;
+        let number = Number { from: self.run, n: *next };
+        let event = draft.into_event(number.from, number.n);
+        let payload = match serde_json::to_vec(&event) {
+            Ok(payload) if payload.len() <= RECORD_BYTES => payload,
+            Ok(payload) => {
+                let why = format!("an event of {} bytes is larger than a record may be", payload.len());
+                answer.give(Err(Unavailable::NotDurable(why)));
+                return None;
+            }
+            Err(error) => {
+                answer.give(Err(Unavailable::NotDurable(format!("an event cannot be written: {error}"))));
+                return None;
+            }
+        };
+        *next += 1;
+        let entry = Entry { shard, payload };
+        Some((Direct { answer, partition, number, entry }, event.body.kind()))
+    }
+
+    fn send_direct(&mut self, (direct, kind): (Direct, &'static str)) {
+        let key = self.outbox.next_key();
+        if let (Some(session), None) = (&self.session, &self.broken) {
+            let headers = records::event_headers(kind, direct.number, None);
+            let place = (direct.partition, direct.entry.shard);
+            if let Err(why) = session.send(&self.topic, place, headers, &direct.entry.payload, key) {
+                self.broken = Some(why);
+            }
+        }
+        // Also what was not taken: whoever sent it waits, and what is broken is mended for all of them.
+        let bytes = direct.entry.payload.len();
+        self.outbox.put(Slot::Direct(direct), bytes, Instant::now());
+    }
+
+    /// Straight to disk; they are sent from there.
+    fn store(&mut self, directs: Vec<(Direct, &'static str)>) -> Result<()> {
+        let refusal = self.spool(directs.iter().map(|(direct, _)| &direct.entry))?;
+        for (direct, _) in directs {
+            let receipt = direct.spooled();
+            direct.answer.give(refusal.clone().map_or(Ok(receipt), Err));
+        }
+        Ok(())
+    }
+
+    /// Why they are not on disk now, if they are not.
+    fn spool<'e>(&mut self, entries: impl Iterator<Item = &'e Entry>) -> Result<Option<Unavailable>> {
+        let Some(spool) = self.parts.spool.as_mut() else {
+            let why = self.trouble.clone().unwrap_or_default();
+            return Ok(Some(Unavailable::NotDurable(why)));
+        };
+        let entries: Vec<&Entry> = entries.collect();
+        match spool.append(&entries) {
+            Ok(()) => {
+                counter!("clickback_spooled_events_total").increment(entries.len() as u64);
+                Ok(None)
+            }
+            Err(SpoolError::Full(why)) => {
+                counter!("clickback_spool_refused_events_total").increment(entries.len() as u64);
+                Ok(Some(Unavailable::NotDurable(why)))
+            }
+            Err(SpoolError::Broken(why)) => bail!("{why}; the next start reads what is on disk"),
+        }
+    }
+
+    /// What time brings about.
+    fn look(&mut self) -> Result<()> {
+        if let Some(why) = self.broken.take() {
+            self.mend(why)?;
+        }
+        let patience = if self.parts.spool.is_some() { PATIENCE } else { PATIENCE_WITHOUT_SPOOL };
+        let waited = self.outbox.oldest().map(|at| at.elapsed()).unwrap_or_default();
+        if self.trouble.is_none() && waited > patience {
+            self.enter_trouble(format!("Kafka has acknowledged nothing for {} ms", waited.as_millis()))?;
+        }
+        self.ship()?;
+        if let Some(spool) = self.parts.spool.as_mut() {
+            spool.release(self.outbox.released())?;
+            self.meters.spool_events.set(spool.len() as f64);
+            self.meters.spool_bytes.set(spool.bytes() as f64);
+        }
+        let all_sent = self.parts.spool.as_ref().is_none_or(|spool| spool.next() == spool.end());
+        if self.trouble.is_some() && self.session.is_some() && all_sent && waited < CALM {
+            self.trouble = None;
+            tracing::info!("Kafka acknowledges again");
+        }
+        Ok(())
+    }
+
+    /// Everybody who waits is answered from the spool. What is under way stays so: it stands in the spool as sent.
+    fn enter_trouble(&mut self, why: String) -> Result<()> {
+        tracing::warn!("{why}; events go through the spool");
+        counter!("clickback_kafka_troubles_total").increment(1);
+        self.trouble = Some(why);
+        let waiting: Vec<Entry> = self.outbox.directs().map(|direct| direct.entry.clone()).collect();
+        let mut index = self.parts.spool.as_ref().map_or(0, Spool::end);
+        let refusal = if waiting.is_empty() { None } else { self.spool(waiting.iter())? };
+        self.outbox.convert(|direct| match &refusal {
+            Some(refusal) => {
+                direct.answer.give(Err(refusal.clone()));
+                Slot::Forgotten
+            }
+            None => {
+                let receipt = direct.spooled();
+                direct.answer.give(Ok(receipt));
+                index += 1;
+                Slot::Spooled(index - 1)
+            }
+        });
+        if let (Some(spool), None) = (self.parts.spool.as_mut(), refusal) {
+            spool.skip_to_end();
+        }
+        Ok(())
+    }
+
+    /// The client reported an event as not delivered, which means: unknown. It is given up with all that it has, and the
+    /// next one sends everything again that is not acknowledged.
+    fn mend(&mut self, why: String) -> Result<()> {
+        counter!("clickback_kafka_resets_total").increment(1);
+        match self.trouble {
+            None => self.enter_trouble(format!("Kafka did not take an event: {why}"))?,
+            Some(_) => tracing::warn!("Kafka did not take an event: {why}"),
+        }
+        if let Some(session) = self.session.take() {
+            session.give_up();
+        }
+        self.outbox.reset();
+        if let Some(spool) = self.parts.spool.as_mut() {
+            spool.release(self.outbox.released())?;
+            spool.rewind()?;
+        }
+        self.connect(RECONNECT, false);
+        Ok(())
+    }
+
+    fn connect(&mut self, pause: Duration, confirmed: bool) {
+        self.sessions += 1;
+        let (cluster, layout) = (self.parts.cluster.clone(), self.parts.layout.clone());
+        connect(cluster, layout, self.sessions, pause, confirmed, self.noting.clone());
+    }
+
+    /// From the spool to Kafka.
+    fn ship(&mut self) -> Result<()> {
+        let (Some(spool), Some(session)) = (self.parts.spool.as_mut(), &self.session) else { return Ok(()) };
+        while spool.next() < spool.end() && self.outbox.len() < SHIPPED && self.outbox.bytes() < SHIPPED_BYTES {
+            for (index, entry) in (spool.next()..).zip(spool.read(SHIP_AT_ONCE)?) {
+                let event: Event = serde_json::from_slice(&entry.payload).context("an event of the spool")?;
+                let number = Number { from: event.from, n: event.n };
+                let headers = records::event_headers(event.body.kind(), number, None);
+                let place = (self.parts.layout.partition(entry.shard), entry.shard);
+                let key = self.outbox.next_key();
+                if let (None, Err(why)) = (&self.broken, session.send(&self.topic, place, headers, &entry.payload, key))
+                {
+                    self.broken = Some(why);
+                }
+                self.outbox.put(Slot::Spooled(index), entry.payload.len(), Instant::now());
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody sends and nobody waits any more, and the spool is empty or has to wait for the next start.
+    fn is_over(&self) -> bool {
+        let Some(closed) = self.closed else { return false };
+        if self.outbox.directs().next().is_some() {
+            return false;
+        }
+        let spool_waits = self.parts.spool.as_ref().is_some_and(|spool| !spool.is_empty());
+        !spool_waits || closed.elapsed() > LAST_SHIPMENT
+    }
+}
+
+fn new_run() -> EventId {
+    EventId::new(clock::now(), 0, u64::from_be_bytes(secrets::random()))
+}
