@@ -192,7 +192,6 @@ fn json(told: &[Told<'_>], receipt: &str, array: bool) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schemas::Time;
 
     #[test]
     fn refusals_are_json() {

@@ -251,7 +251,7 @@ fn origin_of<'a>(outcome: &'a Outcome, change: &Change) -> Origin<'a> {
     of_hits.chain(of_reprocess).find(|click| click.id == id).map(Origin::from).unwrap_or_default()
 }
 
-fn label_of<'a>(outcome: &'a Outcome, conversion: ConversionId) -> Option<&'a str> {
+fn label_of(outcome: &Outcome, conversion: ConversionId) -> Option<&str> {
     if let Some(label) = outcome.adjust.as_ref().and_then(|adjust| adjust.label.as_deref()) {
         return Some(label);
     }

@@ -284,7 +284,7 @@ fn explore(name: &str, bounds: Bounds) -> Vec<(&'static str, Vec<Act>)> {
     let started = std::time::Instant::now();
     let checker = bounds.checker().threads(2).finish_when(HasDiscoveries::Any).spawn_bfs().join();
     let (states, seconds) = (checker.unique_state_count(), started.elapsed().as_secs_f32());
-    println!("{name}: {states} states, {} steps, {seconds:.1} s", checker.state_count());
+    eprintln!("{name}: {states} states, {} steps, {seconds:.1} s", checker.state_count());
     checker.discoveries().into_iter().map(|(property, path)| (property, path.into_actions())).collect()
 }
 
