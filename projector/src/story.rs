@@ -17,7 +17,7 @@ use crate::{
     audit::audit,
     report::{
         Basis, ClickName, ClickQuery, ConversionQuery, Dimension, Filter, Filters, Match, Moment, PostbackQuery,
-        ReportQuery, Reports,
+        QueryError, ReportQuery, Reports,
     },
     run::{Projector, spawn},
     tables::{Tables, generation},
@@ -360,6 +360,21 @@ fn shows(projector: &Projector, next: u64) {
 fn batch(world: &World, first: usize, end: Position) -> Arc<Batch> {
     let outcomes = world.outcomes[first..end.next as usize].iter().cloned().map(Arc::new).collect();
     Arc::new(Batch { first: first as u64, end, outcomes })
+}
+
+#[test]
+fn a_read_ends_when_its_time_is_over() {
+    let world = some_world(20);
+    let (dir, log) = folder(&world.outcomes, &[9]);
+    fill(dir.path(), &log.reader().unwrap());
+    let (reports, directory) = (reports(dir.path()), directory());
+    let query = ReportQuery { now: Time::from_ms(START), tenant: TENANT.to_owned(), ..ReportQuery::default() };
+    let ask = |until| {
+        reports.live.read_until(until, |snapshot| crate::report::answer_by_rows(snapshot, &directory, &query)).err()
+    };
+    let now = std::time::Instant::now();
+    assert!(matches!(ask(Some(now)), Some(QueryError::TooLong)));
+    assert!(ask(Some(now + Duration::from_secs(60))).is_none() && ask(None).is_none());
 }
 
 #[test]

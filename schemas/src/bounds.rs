@@ -70,6 +70,12 @@ pub const BATCH_EVENTS: usize = 1_024;
 pub const INGEST_CONNECTIONS: usize = 8_192;
 /// Connections that the private listener serves at once.
 pub const API_CONNECTIONS: usize = 1_024;
+/// A question to the report tables is given up after this time.
+pub const API_READ_MS: u64 = 30_000;
+/// Any other API request is. It has room for the longest `wait` and for the question after it.
+pub const API_REQUEST_MS: u64 = 60_000;
+/// Questions to the report tables that run at once; more of them wait, bounded by the connections.
+pub const API_READERS: usize = 16;
 /// Recorded `401`/`403` per minute and account; the rest are only counted.
 pub const REFUSALS_PER_MINUTE: u32 = 100;
 /// Rows of one page of a list or report.

@@ -51,10 +51,8 @@ use idempotency::InFlight;
 use problem::Problem;
 pub use reprocess::resume as resume_reprocesses;
 
-/// A request that takes longer than this is answered with 503. `wait` is at most half of it.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Questions to the tables that run at once; more of them wait, bounded by the connections.
-const READERS: usize = 16;
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(bounds::API_REQUEST_MS);
+const READ_TIMEOUT: Duration = Duration::from_millis(bounds::API_READ_MS);
 
 /// What the private listener works with.
 pub struct ApiConfig {
@@ -91,7 +89,7 @@ pub struct Inner {
     health: Health,
     metrics: Metrics,
     in_flight: InFlight,
-    readers: Semaphore,
+    readers: Arc<Semaphore>,
     reprocesses: reprocess::Jobs,
 }
 
@@ -116,7 +114,7 @@ impl ApiState {
             health: config.health,
             metrics: config.metrics,
             in_flight: InFlight::default(),
-            readers: Semaphore::new(READERS),
+            readers: Arc::new(Semaphore::new(bounds::API_READERS)),
             reprocesses: reprocess::Jobs::default(),
         }))
     }
@@ -157,10 +155,7 @@ async fn method_not_allowed(request: Request) -> Problem {
 async fn timeout(request: Request, next: Next) -> Response {
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => {
-            let detail = "This took too long and was given up: ask for less, or try again.";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", detail).retry_after(5).into_response()
-        }
+        Err(_) => Problem::too_long().into_response(),
     }
 }
 
@@ -178,10 +173,25 @@ async fn ask<T: Send + 'static>(
     api: &ApiState,
     question: impl FnOnce(&Inner) -> Result<T, crate::report::QueryError> + Send + 'static,
 ) -> Result<T, Problem> {
-    let _permit = api.readers.acquire().await.map_err(|e| Problem::internal(&e.into()))?;
-    let inner = Arc::clone(&api.0);
-    tokio::task::spawn_blocking(move || question(&inner))
-        .await
-        .map_err(|e| Problem::internal(&e.into()))?
-        .map_err(reports::refused)
+    ask_within(api, READ_TIMEOUT, question).await
+}
+
+/// The time includes the wait for a free reader. A question that was given up keeps its reader until it has really
+/// ended, so that there are never more of them.
+async fn ask_within<T: Send + 'static>(
+    api: &ApiState,
+    limit: Duration,
+    question: impl FnOnce(&Inner) -> Result<T, crate::report::QueryError> + Send + 'static,
+) -> Result<T, Problem> {
+    let answer = async {
+        let permit = Arc::clone(&api.readers).acquire_owned().await.map_err(|e| Problem::internal(&e.into()))?;
+        let inner = Arc::clone(&api.0);
+        let asked = tokio::task::spawn_blocking(move || {
+            let answer = question(&inner);
+            drop(permit);
+            answer
+        });
+        asked.await.map_err(|e| Problem::internal(&e.into()))?.map_err(reports::refused)
+    };
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(Problem::too_long()))
 }

@@ -98,6 +98,12 @@ impl Problem {
         Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
     }
 
+    /// A question that was given up. Asking the same again helps only where the machine was busy.
+    pub fn too_long() -> Self {
+        let detail = "This took too long and was given up: ask for less (a shorter range, one account), or try again.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", detail).retry_after(5)
+    }
+
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self

@@ -152,6 +152,7 @@ fn group_by(texts: &[String]) -> Result<Vec<Dimension>, Problem> {
 pub fn refused(error: QueryError) -> Problem {
     match error {
         QueryError::Refused { parameter, code, detail } => Problem::field(format!("?{parameter}"), code, detail),
+        QueryError::TooLong => Problem::too_long(),
         QueryError::Failed(error) => Problem::internal(&error),
     }
 }

@@ -60,9 +60,11 @@ impl<'p> ByRows<'p> {
             if self.accounts.len() <= ACCOUNTS_BY_INDEX {
                 for account in self.plan.accounts.iter().map(|account| account.number) {
                     self.by_index(snapshot, what, account, (first, last), range, groups)?;
+                    snapshot.breathe()?;
                 }
             } else {
                 self.all(snapshot, what, (first, last), range, groups)?;
+                snapshot.breathe()?;
             }
         }
         Ok(())

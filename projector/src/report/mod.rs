@@ -19,7 +19,11 @@ pub(crate) mod show;
 mod tally;
 mod walk;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 pub(crate) use conversions::at as conversion_at;
 #[cfg(test)]
@@ -35,7 +39,7 @@ pub use rows::{
     AsOf, ChangeRow, ClickRow, ConversionRow, Epc, GoalRow, Journey, Measures, MoneyRow, Page, PostbackRow, Rates,
     Report, ReportRow, StateCounts, Understood, What,
 };
-use schemas::{ClickId, EventId};
+use schemas::{ClickId, EventId, bounds};
 
 type Lookup<'a, T> = Box<dyn Fn(&str) -> Option<T> + 'a>;
 
@@ -84,30 +88,35 @@ impl Reports {
         Self { live: Arc::new(Live::new(path)) }
     }
 
+    /// Whoever asks has stopped waiting after that time, so nobody reads on.
+    fn read<T>(&self, ask: impl FnOnce(&mut Snapshot<'_>) -> Answer<T>) -> Answer<T> {
+        self.live.read_until(Some(Instant::now() + Duration::from_millis(bounds::API_READ_MS)), ask)
+    }
+
     /// The next `src` that is not in the tables yet.
     pub fn position(&self) -> Answer<u64> {
-        self.live.read(|snapshot| Ok(snapshot.as_of.next))
+        self.read(|snapshot| Ok(snapshot.as_of.next))
     }
     pub fn conversions_report(&self, directory: &Directory<'_>, query: &ReportQuery) -> Answer<Report> {
-        self.live.read(|snapshot| figures::answer(snapshot, directory, query))
+        self.read(|snapshot| figures::answer(snapshot, directory, query))
     }
     pub fn postbacks(&self, query: &PostbackQuery) -> Answer<Page<PostbackRow>> {
-        self.live.read(|snapshot| postbacks::page(snapshot, query))
+        self.read(|snapshot| postbacks::page(snapshot, query))
     }
     pub fn hit(&self, tenant: &str, id: EventId) -> Answer<Option<PostbackRow>> {
-        self.live.read(|snapshot| Ok(postbacks::one(snapshot, tenant, id)?))
+        self.read(|snapshot| Ok(postbacks::one(snapshot, tenant, id)?))
     }
     pub fn clicks(&self, query: &ClickQuery) -> Answer<Page<ClickRow>> {
-        self.live.read(|snapshot| conversions::clicks(snapshot, query))
+        self.read(|snapshot| conversions::clicks(snapshot, query))
     }
     pub fn journey(&self, tenant: &str, click: ClickId) -> Answer<Option<Journey>> {
-        self.live.read(|snapshot| Ok(conversions::journey(snapshot, tenant, click)?))
+        self.read(|snapshot| Ok(conversions::journey(snapshot, tenant, click)?))
     }
     pub fn conversions(&self, query: &ConversionQuery) -> Answer<Page<ConversionRow>> {
-        self.live.read(|snapshot| conversions::page(snapshot, query))
+        self.read(|snapshot| conversions::page(snapshot, query))
     }
     /// With its changes.
     pub fn conversion(&self, tenant: &str, id: &str) -> Answer<Option<ConversionRow>> {
-        self.live.read(|snapshot| Ok(conversions::one(snapshot, tenant, id)?))
+        self.read(|snapshot| Ok(conversions::one(snapshot, tenant, id)?))
     }
 }

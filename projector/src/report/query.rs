@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use schemas::{EventId, Reason, Time, outcome::Status, status::State};
 
+use super::reader::TooLong;
+
 /// What a conversion report can be grouped and filtered by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Dimension {
@@ -265,13 +267,21 @@ pub enum QueryError {
     /// `parameter` names the query parameter; `code` is stable.
     #[error("{detail}")]
     Refused { parameter: &'static str, code: &'static str, detail: String },
+    #[error("{TooLong}")]
+    TooLong,
     #[error(transparent)]
-    Failed(#[from] anyhow::Error),
+    Failed(anyhow::Error),
 }
 
 impl QueryError {
     pub fn refused(parameter: &'static str, code: &'static str, detail: impl Into<String>) -> Self {
         QueryError::Refused { parameter, code, detail: detail.into() }
+    }
+}
+
+impl From<anyhow::Error> for QueryError {
+    fn from(error: anyhow::Error) -> Self {
+        if error.is::<TooLong>() { QueryError::TooLong } else { QueryError::Failed(error) }
     }
 }
 

@@ -18,6 +18,11 @@ const SNAPSHOT: Duration = Duration::from_millis(400);
 /// Connections kept open.
 const POOL: usize = 8;
 
+/// The question took longer than it may, and was given up between two pieces of the read.
+#[derive(Debug, thiserror::Error)]
+#[error("the question to the tables took too long")]
+pub struct TooLong;
+
 /// The generation that is read, and its idle connections.
 #[derive(Debug)]
 struct Generation {
@@ -48,9 +53,18 @@ impl Live {
 
     /// Runs a question on a snapshot. A connection that saw an error is not used again.
     pub fn read<T, E: From<anyhow::Error>>(&self, ask: impl FnOnce(&mut Snapshot<'_>) -> Result<T, E>) -> Result<T, E> {
+        self.read_until(None, ask)
+    }
+
+    /// The same, with an end: a read that goes on for longer fails with `TooLong`.
+    pub fn read_until<T, E: From<anyhow::Error>>(
+        &self,
+        until: Option<Instant>,
+        ask: impl FnOnce(&mut Snapshot<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
         let generation = Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner));
         let mut reader = generation.take()?;
-        let answer = ask(&mut Snapshot::begin(&mut reader)?)?;
+        let answer = ask(&mut Snapshot::begin(&mut reader, until)?)?;
         reader.conn.execute_batch("COMMIT").map_err(anyhow::Error::from)?;
         generation.give_back(reader);
         Ok(answer)
@@ -88,12 +102,13 @@ pub struct Snapshot<'r> {
     pub as_of: AsOf,
     pub log_time: Time,
     began: Instant,
+    until: Option<Instant>,
 }
 
 impl<'r> Snapshot<'r> {
-    fn begin(reader: &'r mut Reader) -> Result<Self> {
+    fn begin(reader: &'r mut Reader, until: Option<Instant>) -> Result<Self> {
         let mut snapshot =
-            Snapshot { reader, as_of: AsOf::default(), log_time: Time::default(), began: Instant::now() };
+            Snapshot { reader, as_of: AsOf::default(), log_time: Time::default(), began: Instant::now(), until };
         (snapshot.as_of, snapshot.log_time) = snapshot.start()?;
         Ok(snapshot)
     }
@@ -112,8 +127,12 @@ impl<'r> Snapshot<'r> {
         Ok((AsOf { time: Time::from_ms(time), next: next as u64 }, Time::from_ms(log_time)))
     }
 
-    /// Call it between two pieces of a long read: it goes on with a newer snapshot when this one is old.
+    /// Call it between two pieces of a long read: it goes on with a newer snapshot when this one is old, and not at all
+    /// when the time is over.
     pub fn breathe(&mut self) -> Result<()> {
+        if self.until.is_some_and(|until| Instant::now() >= until) {
+            return Err(TooLong.into());
+        }
         if self.began.elapsed() > SNAPSHOT {
             self.reader.conn.execute_batch("COMMIT")?;
             self.start()?;

@@ -1,12 +1,17 @@
-use std::sync::PoisonError;
+use std::{
+    sync::{PoisonError, mpsc},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
     http::{Method, Request, StatusCode},
 };
+use schemas::bounds::API_READERS;
 use serde_json::{Value, json};
 
 use super::world::{ADMIN, Reply, World};
+use crate::{api::ask_within, report::QueryError};
 
 async fn with_key(world: &World, key: &str, path: &str, body: Value) -> Reply {
     let mut request = World::request(ADMIN, Method::POST, path, Some(&body));
@@ -152,4 +157,29 @@ async fn what_cannot_be_made_durable_is_503_with_retry_after() {
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert!(response.headers().contains_key("retry-after"));
     assert_eq!(response.headers()["content-type"], "application/problem+json");
+}
+
+#[tokio::test]
+async fn a_question_that_takes_too_long_is_given_up_and_never_runs_beside_too_many_others() {
+    let world = World::start();
+    let limit = Duration::from_millis(50);
+    let mut holding = Vec::new();
+    for _ in 0..API_READERS {
+        let (release, held) = mpsc::channel::<()>();
+        let slow = ask_within(&world.api, limit, move |_| Ok(held.recv().is_err()));
+        let problem = slow.await.unwrap_err();
+        assert_eq!(problem.code, "timeout");
+        holding.push(release);
+    }
+    // All readers are still at it, though nobody waits for them.
+    let problem = ask_within(&world.api, limit, |_| Ok(())).await.unwrap_err();
+    let response = axum::response::IntoResponse::into_response(problem);
+    assert_eq!(
+        (response.status(), response.headers().contains_key("retry-after")),
+        (StatusCode::SERVICE_UNAVAILABLE, true)
+    );
+    drop(holding);
+    ask_within(&world.api, Duration::from_secs(20), |_| Ok(())).await.unwrap();
+    let problem = ask_within::<()>(&world.api, limit, |_| Err(QueryError::TooLong)).await.unwrap_err();
+    assert_eq!(problem.code, "timeout");
 }
