@@ -6,10 +6,12 @@
 
 mod actions;
 mod command;
+mod role;
 mod server;
 
 pub use actions::{Account, Answer, Click, Link};
 pub use command::{Finished, clickback, clickback_with};
+pub use role::Role;
 pub use server::{ADMIN_KEY, Folder, Server, Setup};
 
 /// How often a random test repeats: `short` in an ordinary run, `long` with `cargo xtask test --long`.

@@ -200,7 +200,7 @@ fn spawn(folder: &Folder, setup: &Setup) -> Child {
     run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn collect(stderr: impl Read, into: &Mutex<String>) {
+pub(crate) fn collect(stderr: impl Read, into: &Mutex<String>) {
     for line in BufReader::new(stderr).lines().map_while(Result::ok) {
         let mut text = into.lock().unwrap();
         text.push_str(&line);
@@ -208,16 +208,16 @@ fn collect(stderr: impl Read, into: &Mutex<String>) {
     }
 }
 
-fn field(greeting: &[Value], name: &str) -> Option<String> {
+pub(crate) fn field(greeting: &[Value], name: &str) -> Option<String> {
     greeting.iter().find_map(|line| line[name].as_str().map(str::to_owned))
 }
 
-fn url_of(address: &str) -> String {
+pub(crate) fn url_of(address: &str) -> String {
     if address.starts_with("http") { address.to_owned() } else { format!("http://{address}") }
 }
 
 /// Never follows a redirect: where a link leads to is what is tested.
-fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(Duration::from_secs(60))

@@ -65,6 +65,8 @@ const TICK: Duration = Duration::from_millis(50);
 const RECONNECT: Duration = Duration::from_secs(1);
 /// What is wrong with the topics for so long is not a broker that has not caught up yet.
 const WRONG_FOR: Duration = Duration::from_secs(30);
+/// The trouble that every process begins with.
+const NOT_YET: &str = "Kafka is not connected yet";
 /// For the spool to become empty at the end.
 const LAST_SHIPMENT: Duration = Duration::from_secs(2);
 
@@ -162,7 +164,7 @@ impl Loop {
             outbox: Outbox::new(),
             session: None,
             sessions: 0,
-            trouble: Some("Kafka is not connected yet".to_owned()),
+            trouble: Some(NOT_YET.to_owned()),
             broken: None,
             wrong: None,
             run: new_run(),
@@ -384,8 +386,9 @@ impl Loop {
         }
         let all_sent = self.parts.spool.as_ref().is_none_or(|spool| spool.next() == spool.end());
         if self.trouble.is_some() && self.session.is_some() && all_sent && waited < CALM {
-            self.trouble = None;
-            tracing::info!("Kafka acknowledges again");
+            if self.trouble.take().is_some_and(|why| why != NOT_YET) {
+                tracing::info!("Kafka acknowledges again");
+            }
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ use crate::{Sealer, clock, secrets};
 
 /// For one answer of a broker.
 pub(super) const WAIT: Duration = Duration::from_secs(10);
+/// For the first answer of all.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
 /// Another `init` that has just made a topic writes its identity within this time.
 const GRACE: Duration = Duration::from_secs(3);
 /// A record of the greatest size with its key, headers and framing.
@@ -182,6 +184,14 @@ pub fn init(cluster: &Cluster, plan: Plan, sealer: &Sealer) -> Result<Layout, Pr
             "replication {replication} needs as many brokers, and there are {brokers}: start more, or ask for less with --replication"
         )));
     }
+    // All that could be refused is refused before anything is made.
+    for topic in Topic::ALL {
+        if let Some(found) = client.find(topic)? {
+            client.check_partitions(topic, &found, partitions)?;
+            client.check_settings(topic, &found)?;
+            client.refuse_foreign(topic, partitions)?;
+        }
+    }
     let id = EventId::new(clock::now(), 0, u64::from_be_bytes(secrets::random()));
     let mut layout = Layout { id, partitions, key: key_print(sealer, id) };
     for topic in Topic::ALL {
@@ -218,7 +228,7 @@ impl<'a> Client<'a> {
     }
 
     fn brokers(&self) -> Result<usize, Problem> {
-        match self.reader.fetch_metadata(Some(&self.cluster.topic(Topic::Catalog)), WAIT) {
+        match self.reader.fetch_metadata(Some(&self.cluster.topic(Topic::Catalog)), FIRST_WAIT) {
             Ok(metadata) => Ok(metadata.brokers().len()),
             Err(error) => Err(Problem::Unreachable(format!(
                 "no Kafka broker answers at {} ({error}): check the addresses of --kafka and that Kafka is running",
@@ -312,6 +322,15 @@ impl<'a> Client<'a> {
         let missing = (0..count).zip(&found).filter(|(_, beginning)| **beginning == Beginning::Empty);
         let identities: Vec<Identity> = missing.map(|(partition, _)| layout.identity(&name, partition)).collect();
         if identities.is_empty() { Ok(()) } else { identity::write(self.cluster, &identities) }
+    }
+
+    fn refuse_foreign(&self, topic: Topic, partitions: u16) -> Result<(), Problem> {
+        let name = self.cluster.topic(topic);
+        let found = identity::beginnings(&self.reader, &name, topic.partitions(partitions))?;
+        match (0..).zip(found).find(|(_, beginning)| *beginning == Beginning::Foreign) {
+            Some((partition, _)) => Err(foreign(&name, partition)),
+            None => Ok(()),
+        }
     }
 
     fn identity_of_catalog(&self) -> Result<Option<Identity>, Problem> {

@@ -1,0 +1,8 @@
+//! The roles of a cluster as real processes on a real Kafka, whose address is in CLICKBACK_TEST_KAFKA. Every test has
+//! topics of its own. Tests that stop the broker need its process id, too: CLICKBACK_TEST_KAFKA_PID.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
+
+mod ingest;
+mod init;
+mod outage;
+mod world;

@@ -1,0 +1,82 @@
+//! One running role of a cluster.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use serde_json::Value;
+
+use crate::{
+    command,
+    server::{client, collect, field, url_of},
+};
+
+pub struct Role {
+    child: Option<Child>,
+    /// The line that says that it is ready.
+    pub greeting: Value,
+    pub http: reqwest::Client,
+    errors: Arc<Mutex<String>>,
+}
+
+impl Role {
+    /// `Err` is what the process wrote to stderr before it ended.
+    pub fn start(args: &[&str]) -> Result<Role, String> {
+        let mut run = command::command(args);
+        let run = run.args(["--log-format", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = run.spawn().unwrap();
+        let errors = Arc::new(Mutex::new(String::new()));
+        let (stderr, collected) = (child.stderr.take().unwrap(), errors.clone());
+        let collector = std::thread::spawn(move || collect(stderr, &collected));
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        match serde_json::from_str::<Value>(&line) {
+            Ok(greeting) => Ok(Role { child: Some(child), greeting, http: client(), errors }),
+            Err(_) => {
+                child.wait().unwrap();
+                collector.join().unwrap();
+                Err(errors.lock().unwrap().clone())
+            }
+        }
+    }
+
+    /// An address that it said it listens on.
+    pub fn url(&self, listener: &str) -> String {
+        url_of(&field(std::slice::from_ref(&self.greeting), listener).unwrap())
+    }
+
+    pub fn stderr(&self) -> String {
+        self.errors.lock().unwrap().clone()
+    }
+
+    pub fn kill(mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// As `systemctl stop` ends it.
+    pub fn stop(mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        child.wait().unwrap()
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+        let errors = self.stderr();
+        if std::thread::panicking() {
+            eprintln!("the process said:\n{errors}");
+        } else if errors.contains("panicked at") {
+            panic!("the process panicked:\n{errors}");
+        }
+    }
+}
