@@ -78,6 +78,8 @@ pub enum Command {
     Init(InitArgs),
     /// Role of a cluster: serve tracking links and postbacks, and write them to Kafka
     Ingest(IngestArgs),
+    /// Role of a cluster: decide what becomes of clicks and postbacks
+    Matcher(MatcherArgs),
     /// Manage API keys
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
@@ -229,6 +231,25 @@ pub struct IngestArgs {
     pub spool_size: u64,
     /// Private listener: /livez, /readyz and /metrics
     #[arg(long, value_name = "ADDR", env = "CLICKBACK_ADMIN", default_value = "127.0.0.1:9080")]
+    pub admin: SocketAddr,
+}
+
+const MATCHER_HELP: &str = "\
+Several processes share the partitions; each needs a state folder of its own. The folder is a cache:
+it can be deleted while no process works on it, and is rebuilt from the topics.
+
+SIGTERM saves the state, hands the partitions over and ends the process.";
+
+#[derive(Args, Debug, Clone)]
+#[command(after_help = MATCHER_HELP)]
+pub struct MatcherArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// Folder of the state
+    #[arg(long, value_name = "DIR", env = "CLICKBACK_STATE", default_value = "./matcher-state")]
+    pub state: PathBuf,
+    /// Private listener: /livez, /readyz and /metrics
+    #[arg(long, value_name = "ADDR", env = "CLICKBACK_ADMIN", default_value = "127.0.0.1:9081")]
     pub admin: SocketAddr,
 }
 

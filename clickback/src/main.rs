@@ -13,6 +13,7 @@ mod init;
 mod key;
 mod keys;
 mod listener;
+mod matcher_role;
 mod out;
 mod rebuild;
 mod run;
@@ -68,6 +69,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => serve(demo::run(&common, args), Threads::join),
         Command::Init(args) => init::run(&common, &args).map(good),
         Command::Ingest(args) => serve(edge::run(&common, args), NodeThreads::join),
+        Command::Matcher(args) => runtime()?.block_on(matcher_role::run(&common, args)).map(good),
         Command::Key(KeyCommand::Create(args)) => runtime()?.block_on(key::create(&common, args)).map(good),
         Command::Rebuild(args) => runtime()?.block_on(rebuild::run(&common, args)).map(good),
         Command::Check(args) => check::run(&args),

@@ -148,7 +148,7 @@ fn replay_block(state: &mut State, reader: &mut Reader, block: &Block, from: Pos
     Ok(position)
 }
 
-fn evict(state: &mut State) {
+pub(crate) fn evict(state: &mut State) {
     state.clicks.evict(CACHED_RECORDS, |_, click| click.is_some_and(|c| !c.waiting.is_empty()));
     state.names.evict(CACHED_RECORDS, |_, named| named.is_some_and(|n| !n.waiting.is_empty()));
     state.labels.evict(CACHED_RECORDS, |_, label| label.is_some_and(|l| !l.waiting.is_empty()));
@@ -443,16 +443,16 @@ fn refuse(answers: Vec<(EventsAnswer, usize)>, catalog: Vec<(Record, CatalogAnsw
 
 /// A run must not begin before the log time, which a clock that was wrong may have moved ahead: its events would be
 /// taken for those of a run that is long forgotten.
-fn new_run(now: Time, log_time: Time) -> EventId {
+pub(crate) fn new_run(now: Time, log_time: Time) -> EventId {
     EventId::new(now.max(log_time), 0, random_bits())
 }
 
 /// A clock that was set back must not stop the ticks until it is there again.
-fn is_due(next_tick: Time, now: Time) -> bool {
+pub(crate) fn is_due(next_tick: Time, now: Time) -> bool {
     now >= next_tick || next_tick.since(now) > MINUTE_MS
 }
 
-fn random_bits() -> u64 {
+pub(crate) fn random_bits() -> u64 {
     u64::from_be_bytes(pipeline::secrets::random())
 }
 

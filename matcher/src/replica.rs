@@ -209,6 +209,11 @@ impl Replica {
         self.proven && checkpoint.state.next <= self.met.next
     }
 
+    /// Whether a state is worth keeping: one that is not proven may be dropped any time.
+    pub fn may_save_soon(&self) -> bool {
+        self.proven
+    }
+
     /// The next event that was not met in `outcomes[p]`.
     pub fn met(&self) -> u64 {
         self.met.next

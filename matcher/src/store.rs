@@ -17,16 +17,20 @@ use schemas::{
 };
 
 use self::rows::{StoredClick, StoredName, click_id, click_key, event_id, event_key, text_key};
-use crate::state::{Changed, Click, Home, Key, Label, Meta, Named, Place, Run, State, Waiting};
+use crate::{
+    replica::Anchor,
+    state::{Changed, Click, Home, Key, Label, Meta, Named, Place, Run, State, Waiting},
+};
 
 mod rows;
 
 pub const FILE: &str = "state.db";
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Clicks that one save looks at, for whether they can go.
 const SWEPT_PER_SAVE: usize = 5_000;
 const SCHEMA: &str = "
     CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL, chain TEXT NOT NULL, data BLOB NOT NULL);
+    CREATE TABLE anchor (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL, next INTEGER NOT NULL, chain TEXT NOT NULL);
     CREATE TABLE homes (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
     CREATE TABLE clicks (id BLOB PRIMARY KEY, data BLOB NOT NULL, waiting INTEGER) WITHOUT ROWID;
     CREATE TABLE names (key BLOB PRIMARY KEY, data BLOB NOT NULL, waiting TEXT) WITHOUT ROWID;
@@ -40,6 +44,8 @@ const SCHEMA: &str = "
 /// Records that changed since the last save, and the position after the last of these changes.
 pub struct Dirty {
     pub position: Position,
+    /// In a cluster: from where the logs are compared with it.
+    pub anchor: Option<Anchor>,
     meta: Meta,
     clicks: Changed<ClickId, Click>,
     names: Changed<Key, Named>,
@@ -52,6 +58,7 @@ impl Dirty {
     pub fn take(state: &mut State, position: Position) -> Self {
         Self {
             position,
+            anchor: None,
             meta: state.meta,
             clicks: state.clicks.take_dirty(),
             names: state.names.take_dirty(),
@@ -170,6 +177,16 @@ impl Reader {
         }
         self.restore_waiting(state)?;
         Ok(Position { next: next as u64, chain })
+    }
+
+    /// What the state was saved with, in a cluster.
+    pub fn anchor(&self) -> Result<Option<Anchor>> {
+        let row = self.connection.query_row("SELECT at, next, chain FROM anchor", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, String>(2)?))
+        });
+        let Some((at, next, chain)) = row.optional().context(BadCache)? else { return Ok(None) };
+        let chain = Chain::parse(&chain).context("the state cache has a malformed chain").context(BadCache)?;
+        Ok(Some(Anchor { offset: at as u64, position: Position { next: next as u64, chain } }))
     }
 
     /// Waiting hits stay in memory, as the expiry queue needs them.
@@ -344,6 +361,11 @@ impl Writer {
                     dirty.position.chain.as_str(),
                     postcard::to_stdvec(&dirty.meta)?
                 ])?;
+            if let Some(Anchor { offset, position }) = dirty.anchor {
+                transaction
+                    .prepare_cached("INSERT OR REPLACE INTO anchor (one, at, next, chain) VALUES (1, ?1, ?2, ?3)")?
+                    .execute(params![offset as i64, position.next as i64, position.chain.as_str()])?;
+            }
             let next = sweep(&transaction, homes, *swept, dirty.meta.log_time)?;
             transaction.commit()?;
             *swept = next;

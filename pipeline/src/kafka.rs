@@ -14,6 +14,7 @@ mod identity;
 mod node;
 mod outbox;
 mod producer;
+mod reader;
 pub mod records;
 mod session;
 mod spool;
@@ -26,6 +27,7 @@ use rdkafka::{
     consumer::{BaseConsumer, ConsumerContext},
     error::{KafkaError, KafkaResult},
 };
+pub use reader::{PartitionReader, ReadError};
 pub use topics::{Identity, Layout, MAX_PARTITIONS, Plan, Problem, Topic, check, init};
 
 /// Where the brokers are, and what the names of our topics begin with.

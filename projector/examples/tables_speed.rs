@@ -94,7 +94,7 @@ fn hit(random: &mut Random, time: Time, click: &ClickData) -> Outcome {
         withdrawn: false,
     };
     let change = Change {
-        conversion: conversion.id.clone(),
+        conversion: conversion.id,
         account: c.account.clone(),
         click: Some(c.id),
         click_time: c.time,

@@ -18,6 +18,21 @@ pub enum Kind {
     Rules,
 }
 
+impl Kind {
+    /// The `type` header.
+    pub fn code(self) -> &'static str {
+        match self {
+            Kind::Click => "click",
+            Kind::Hit => "hit",
+            Kind::Tick => "tick",
+            Kind::Adjust => "adjust",
+            Kind::Reprocess => "reprocess",
+            Kind::Repeat => "repeat",
+            Kind::Rules => "rules",
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Outcome {
     pub v: u32,

@@ -256,10 +256,12 @@ impl Writer {
     }
 }
 
-/// A reader of outcomes, for example a projector. What it took is told by its chain.
+/// A reader of outcomes, for example a projector.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Reader {
     pub position: Position,
+    /// Everything that it took, told by the chain over its payloads, whatever the records say of themselves.
+    list: Chain,
     offset: u64,
     pub hole: bool,
     pub alarm: bool,
@@ -267,7 +269,12 @@ pub struct Reader {
 
 impl Reader {
     pub fn new() -> Self {
-        Self { position: Checkpoint::EMPTY.state, offset: 1, hole: false, alarm: false }
+        Self { position: Checkpoint::EMPTY.state, list: Chain::FIRST, offset: 1, hole: false, alarm: false }
+    }
+
+    /// What it took, as one value.
+    pub fn taken(&self) -> Position {
+        Position { next: self.position.next, chain: self.list }
     }
 
     /// A hole stayed for too long: what is missing is looked for behind.
@@ -291,6 +298,7 @@ impl Reader {
             match verdict {
                 Verdict::Take => {
                     self.position = Position { next: link.src + 1, chain: link.chain };
+                    self.list = self.list.next(&record.payload);
                     self.hole = false;
                 }
                 Verdict::Hole => self.hole = true,
@@ -300,9 +308,4 @@ impl Reader {
             self.offset += 1;
         }
     }
-}
-
-/// What was taken, as one value.
-pub fn taken(reader: &Reader) -> (u64, Chain) {
-    (reader.position.next, reader.position.chain)
 }

@@ -385,10 +385,9 @@ impl Loop {
             self.meters.spool_bytes.set(spool.bytes() as f64);
         }
         let all_sent = self.parts.spool.as_ref().is_none_or(|spool| spool.next() == spool.end());
-        if self.trouble.is_some() && self.session.is_some() && all_sent && waited < CALM {
-            if self.trouble.take().is_some_and(|why| why != NOT_YET) {
-                tracing::info!("Kafka acknowledges again");
-            }
+        if self.session.is_some() && all_sent && waited < CALM && self.trouble.take().is_some_and(|why| why != NOT_YET)
+        {
+            tracing::info!("Kafka acknowledges again");
         }
         Ok(())
     }

@@ -1,0 +1,90 @@
+//! Who should work on which partition: a consumer group that is used for nothing else.
+//!
+//! Its consumer fetches nothing and commits nothing, so that it does not matter what the group believes.
+
+use std::{sync::mpsc::Sender, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use pipeline::kafka::{Cluster, Topic};
+use rdkafka::{
+    ClientContext, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+
+pub(super) enum Move {
+    Given(Vec<u16>),
+    Taken(Vec<u16>),
+}
+
+pub(super) struct Group {
+    consumer: BaseConsumer<Moves>,
+}
+
+impl Group {
+    pub(super) fn join(cluster: &Cluster, moves: Sender<Move>) -> Result<Self> {
+        let mut config = cluster.reader();
+        config
+            .set("group.id", format!("{}-matcher", cluster.prefix))
+            // Partitions that stay where they are go on while others move.
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "2000");
+        let consumer: BaseConsumer<Moves> =
+            config.create_with_context(Moves { moves }).context("the matcher's group cannot be joined")?;
+        consumer.subscribe(&[&cluster.topic(Topic::Events)]).context("the matcher's group cannot be joined")?;
+        Ok(Self { consumer })
+    }
+
+    /// Serves the group's callbacks; they are called nowhere else.
+    pub(super) fn poll(&self, wait: Duration) -> Result<()> {
+        if let Some(Err(error)) = self.consumer.poll(wait) {
+            match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                    bail!("Kafka does not let this user join the matcher's group: {error}")
+                }
+                _ => tracing::debug!(%error, "the matcher's group"),
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Moves {
+    moves: Sender<Move>,
+}
+
+impl ClientContext for Moves {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, "the matcher's group: {reason}");
+    }
+}
+
+impl ConsumerContext for Moves {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(list) = rebalance {
+            self.tell(Move::Taken(numbers(list)));
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            if let Err(error) = consumer.pause(list) {
+                tracing::warn!(%error, "the group's partitions cannot be paused");
+            }
+            self.tell(Move::Given(numbers(list)));
+        }
+    }
+}
+
+impl Moves {
+    fn tell(&self, what: Move) {
+        if self.moves.send(what).is_err() {
+            tracing::debug!("the matcher has ended");
+        }
+    }
+}
+
+fn numbers(list: &TopicPartitionList) -> Vec<u16> {
+    list.elements().iter().filter_map(|element| u16::try_from(element.partition()).ok()).collect()
+}
