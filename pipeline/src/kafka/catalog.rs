@@ -99,6 +99,12 @@ pub(super) struct CatalogWriter {
 }
 
 impl CatalogWriter {
+    /// Writes nothing.
+    #[cfg(test)]
+    pub(super) fn closed() -> Self {
+        Self { writes: sync_channel(1).0 }
+    }
+
     pub(super) fn put(&self, record: Record, answer: WriteAnswer) {
         match self.writes.try_send((record, answer)) {
             Ok(()) => {}

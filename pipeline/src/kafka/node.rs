@@ -13,7 +13,9 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use schemas::bounds;
 
-use super::{Cluster, Layout, Problem, catalog, copy, copy::Found, producer, spool::Spool, topics};
+use super::{
+    Cluster, Layout, Problem, catalog, copy, copy::Found, producer, session::same_cluster, spool::Spool, topics,
+};
 use crate::{
     Appender, Catalog, Sealer, append,
     lifecycle::{CancellationToken, Health},
@@ -81,6 +83,7 @@ impl Node {
             catalog: writer,
             beat: health.component("log"),
             stop: stop_writing.clone(),
+            verify: same_cluster,
         })?;
         let threads = NodeThreads { writing, reading, stop_writing, stop_reading };
         let node = Node { layout, catalog, appender, threads };

@@ -25,7 +25,7 @@ use schemas::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Interval, MissedTickBehavior, interval, sleep_until},
 };
 
 use super::{
@@ -34,7 +34,7 @@ use super::{
     catalog::CatalogWriter,
     outbox::{Outbox, Slot},
     records::{self, Number},
-    session::{Note, Session, connect},
+    session::{Note, Session, Verify, connect},
     spool::{Entry, Spool, SpoolError},
     topics::Topic,
 };
@@ -61,6 +61,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PATIENCE_WITHOUT_SPOOL: Duration = Duration::from_secs(8);
 /// Kafka is well again when nothing is under way for longer.
 const CALM: Duration = Duration::from_millis(250);
+/// With no more events under way than this, the next one is handed over at once. With more of them, those that come within
+/// `GATHER` go together: few senders are answered soon, and many in large batches.
+const FEW: usize = 32;
+const GATHER: Duration = Duration::from_millis(1);
+const GATHERED: usize = 512;
 const TICK: Duration = Duration::from_millis(50);
 const RECONNECT: Duration = Duration::from_secs(1);
 /// What is wrong with the topics for so long is not a broker that has not caught up yet.
@@ -81,6 +86,8 @@ pub(super) struct Parts {
     pub(super) beat: Beat,
     /// From here on nothing new is taken.
     pub(super) stop: CancellationToken,
+    /// Asked before a new client sends anything: are these still our topics?
+    pub(super) verify: Verify,
 }
 
 /// The thread ends when every `Appender` is gone, or after `stop`; or with an error that only a restart can mend.
@@ -122,6 +129,7 @@ struct Loop {
     wrong: Option<Instant>,
     run: EventId,
     numbers: Vec<u64>,
+    handed_over: Instant,
     /// Nobody sends any more, since then.
     closed: Option<Instant>,
     meters: Meters,
@@ -169,6 +177,7 @@ impl Loop {
             wrong: None,
             run: new_run(),
             numbers,
+            handed_over: Instant::now(),
             closed: None,
             meters: Meters::new(),
             parts,
@@ -181,7 +190,7 @@ impl Loop {
         {
             tracing::warn!(events = spool.len(), "the spool still holds events; they are sent first");
         }
-        self.connect(Duration::ZERO, self.parts.confirmed);
+        self.begin()?;
         self.parts.beat.set_ready(true);
         let (mut notes, mut requests) = (Vec::new(), Vec::new());
         loop {
@@ -193,13 +202,30 @@ impl Loop {
             for note in notes.drain(..) {
                 self.hear(note)?;
             }
-            self.take(requests.drain(..))?;
+            if self.hands_over(requests.len()) {
+                self.handed_over = Instant::now();
+                self.take(requests.drain(..))?;
+            }
             self.look()?;
             if self.is_over() {
                 break;
             }
         }
         self.parts.beat.finish();
+        Ok(())
+    }
+
+    /// With topics that were checked just now the first event may go to Kafka already.
+    fn begin(&mut self) -> Result<()> {
+        if !self.parts.confirmed {
+            self.connect(Duration::ZERO);
+            return Ok(());
+        }
+        let session = Session::open(&self.parts.cluster, self.sessions, self.noting.clone());
+        self.session = Some(session.context("the Kafka client cannot be set up")?);
+        if self.parts.spool.as_ref().is_none_or(Spool::is_empty) {
+            self.trouble = None;
+        }
         Ok(())
     }
 
@@ -210,13 +236,17 @@ impl Loop {
         }
         let fits = self.outbox.len() < UNDER_WAY && self.outbox.bytes() < UNDER_WAY_BYTES;
         // In trouble nothing that is taken is under way: it is on disk or refused.
-        let takes = self.closed.is_none() && (fits || self.trouble.is_some());
+        let room = REQUESTS_AT_ONCE.saturating_sub(requests.len());
+        let takes = self.closed.is_none() && room > 0 && (fits || self.trouble.is_some());
+        let gathers = !requests.is_empty();
+        let due = self.handed_over + GATHER;
         let mut ended = false;
         self.runtime.block_on(async {
             tokio::select! {
                 biased;
                 _ = self.notes.recv_many(notes, NOTES_AT_ONCE) => {}
-                count = self.parts.requests.recv_many(requests, REQUESTS_AT_ONCE), if takes => ended = count == 0,
+                count = self.parts.requests.recv_many(requests, room), if takes => ended = count == 0,
+                () = sleep_until(due.into()), if gathers => {}
                 _ = self.tick.tick() => {}
             }
         });
@@ -227,6 +257,12 @@ impl Loop {
         if ended {
             self.closed = Some(Instant::now());
         }
+    }
+
+    /// Whether what was gathered goes on now.
+    fn hands_over(&self, gathered: usize) -> bool {
+        let soon = self.outbox.len() < FEW || gathered >= GATHERED || self.handed_over.elapsed() >= GATHER;
+        gathered > 0 && (soon || self.trouble.is_some() || self.closed.is_some())
     }
 
     fn hear(&mut self, note: Note) -> Result<()> {
@@ -248,7 +284,7 @@ impl Loop {
             }
             Note::Away(why) => {
                 tracing::warn!("{why}");
-                self.connect(RECONNECT, false);
+                self.connect(RECONNECT);
             }
             Note::Wrong(why) => {
                 let since = *self.wrong.get_or_insert_with(Instant::now);
@@ -256,7 +292,7 @@ impl Loop {
                     bail!("{why}");
                 }
                 tracing::error!("{why}");
-                self.connect(RECONNECT, false);
+                self.connect(RECONNECT);
             }
         }
         Ok(())
@@ -434,14 +470,14 @@ impl Loop {
             spool.release(self.outbox.released())?;
             spool.rewind()?;
         }
-        self.connect(RECONNECT, false);
+        self.connect(RECONNECT);
         Ok(())
     }
 
-    fn connect(&mut self, pause: Duration, confirmed: bool) {
+    fn connect(&mut self, pause: Duration) {
         self.sessions += 1;
         let (cluster, layout) = (self.parts.cluster.clone(), self.parts.layout.clone());
-        connect(cluster, layout, self.sessions, pause, confirmed, self.noting.clone());
+        connect(cluster, layout, self.sessions, pause, self.parts.verify, self.noting.clone());
     }
 
     /// From the spool to Kafka.
@@ -478,3 +514,6 @@ impl Loop {
 fn new_run() -> EventId {
     EventId::new(clock::now(), 0, u64::from_be_bytes(secrets::random()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ impl ProducerContext for Reports {
 }
 
 impl Session {
-    fn open(cluster: &Cluster, number: u32, notes: UnboundedSender<Note>) -> Result<Session, KafkaError> {
+    pub(super) fn open(cluster: &Cluster, number: u32, notes: UnboundedSender<Note>) -> Result<Session, KafkaError> {
         let mut config = cluster.producer();
         config
             // Without an end: what Kafka does not take now it takes when it is back, in the same order and once. Who
@@ -100,18 +100,20 @@ impl Session {
     }
 }
 
+pub(super) type Verify = fn(&Cluster, &Layout) -> Result<(), Problem>;
+
 /// Makes a session in a thread of its own, after a pause, and says so with a note.
 pub(super) fn connect(
     cluster: Cluster,
     layout: Layout,
     number: u32,
     pause: Duration,
-    confirmed: bool,
+    verify: Verify,
     notes: UnboundedSender<Note>,
 ) {
     std::thread::spawn(move || {
         std::thread::sleep(pause);
-        let checked = if confirmed { Ok(()) } else { same_cluster(&cluster, &layout) };
+        let checked = verify(&cluster, &layout);
         let note = match checked {
             Err(Problem::Unreachable(why)) => Note::Away(why),
             Err(Problem::Wrong(why)) => Note::Wrong(why),
