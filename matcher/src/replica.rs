@@ -209,8 +209,9 @@ impl Replica {
         self.proven && checkpoint.state.next <= self.met.next
     }
 
-    /// Whether a state is worth keeping: one that is not proven may be dropped any time.
-    pub fn may_save_soon(&self) -> bool {
+    /// Whether the outcomes were found to lead to the checkpoint that this began from. Before that, its state may be
+    /// dropped at any time, and there is nothing to save.
+    pub fn is_proven(&self) -> bool {
         self.proven
     }
 

@@ -4,5 +4,9 @@
 
 mod ingest;
 mod init;
+mod matcher;
+mod one_partition;
 mod outage;
+#[path = "../../matcher/tests/support/mod.rs"]
+mod support;
 mod world;

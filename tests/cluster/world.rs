@@ -36,7 +36,7 @@ static BROKER: RwLock<()> = RwLock::new(());
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 
 /// The value of a variable, or `None` with a word about it; on a build server a missing one is a failure.
-fn given(variable: &str) -> Option<String> {
+pub fn given(variable: &str) -> Option<String> {
     let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
     if value.is_none() {
         assert!(std::env::var_os("CI").is_none(), "{variable} is not set: nothing of the cluster would be tested");
@@ -125,7 +125,11 @@ impl World {
     /// On a broker that this test alone uses, as it will stop it.
     pub fn alone(partitions: u16) -> Option<(World, impl Fn() -> Stopped)> {
         let kafka = given("CLICKBACK_TEST_KAFKA")?;
-        let pid = given("CLICKBACK_TEST_KAFKA_PID")?;
+        // Of a broker that somebody else started nobody knows it, and it is not ours to stop.
+        let Ok(pid) = std::env::var("CLICKBACK_TEST_KAFKA_PID") else {
+            eprintln!("skipped: CLICKBACK_TEST_KAFKA_PID is not set");
+            return None;
+        };
         let world = World::on(kafka, Guard::Alone(BROKER.write().unwrap_or_else(|e| e.into_inner())));
         world.made(partitions);
         let stop = move || {

@@ -10,7 +10,7 @@ mod role;
 mod server;
 
 pub use actions::{Account, Answer, Click, Link};
-pub use command::{Finished, clickback, clickback_with};
+pub use command::{Finished, clickback, clickback_with, command};
 pub use role::Role;
 pub use server::{ADMIN_KEY, Folder, Server, Setup};
 

@@ -41,6 +41,12 @@ pub fn test(mut args: Vec<OsString>) -> Result<()> {
             Err(_) => test.env_remove(variable),
         };
     }
+    // Some tests stop the broker for a while.
+    let broker = stack.kafka.as_ref().ok().and_then(|kafka| kafka.servers.first()?.own_pid());
+    match broker {
+        Some(pid) => test.env("CLICKBACK_TEST_KAFKA_PID", pid.to_string()),
+        None => test.env_remove("CLICKBACK_TEST_KAFKA_PID"),
+    };
     if long {
         test.env("CLICKBACK_LONG", "1");
     }

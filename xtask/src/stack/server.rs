@@ -62,6 +62,11 @@ impl Server {
         self.child.id()
     }
 
+    /// Of the server itself; a container's is not ours to know.
+    pub fn own_pid(&self) -> Option<u32> {
+        self.recipe.remove.is_none().then(|| self.pid())
+    }
+
     /// SIGSTOP, SIGCONT and their like, for tests of faults.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         if self.ended().is_some() {

@@ -270,7 +270,7 @@ impl<'a> Life<'a> {
 
     fn save_if_due(&mut self, last: bool) -> Result<()> {
         let due = last || self.state.dirty_len() >= DIRTY_RECORDS || self.last_save.elapsed() >= SAVE_EVERY;
-        if self.kept.is_none() && due && self.replica.may_save_soon() && self.state.runs.dirty_len() > 0 {
+        if self.kept.is_none() && due && self.replica.is_proven() && self.state.runs.dirty_len() > 0 {
             let checkpoint = self.replica.checkpoint();
             let mut dirty = Dirty::take(&mut self.state, checkpoint.state);
             dirty.anchor = Some(checkpoint.anchor);
