@@ -7,7 +7,11 @@
 //!
 //! `CLICKBACK_LONG=1` explores larger bounds.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by the one, and shows its size by the other"
+)]
 
 mod world;
 

@@ -133,13 +133,19 @@ impl<'a> Life<'a> {
     }
 
     pub(super) fn run(mut self) -> Result<Turn> {
-        for steps in 0u32.. {
+        // Steps until the next look at what does not have to be done at once.
+        let mut left = 0;
+        loop {
             if self.sender.is_broken() {
                 return Ok(Turn::Again("what was sent may not have arrived".to_owned()));
             }
-            if steps % STEPS == 0 && self.is_done()? {
-                return Ok(Turn::Stopped);
+            if left == 0 {
+                if self.is_done()? {
+                    return Ok(Turn::Stopped);
+                }
+                left = STEPS;
             }
+            left -= 1;
             let waited = self.waited();
             // Who leaves decides nothing new, but meets what is under way.
             let new = self.events.front().filter(|_| self.leaving.is_none() || !self.outcomes.is_empty());
@@ -162,6 +168,7 @@ impl<'a> Life<'a> {
                     if let Some(turn) = self.wait()? {
                         return Ok(turn);
                     }
+                    left = 0;
                 }
                 Step::Again(doubt) => return Ok(Turn::Again(doubt.to_string())),
                 Step::Drop(doubt) => return Ok(Turn::Drop(doubt.to_string())),
@@ -169,7 +176,6 @@ impl<'a> Life<'a> {
                 Step::Release(version) => return Ok(Turn::Release(version)),
             }
         }
-        Ok(Turn::Again("the steps were counted through".to_owned()))
     }
 
     /// Whether nothing of what is awaited was met for too long. Progress is what was met, not what was sent: events that
@@ -230,7 +236,6 @@ impl<'a> Life<'a> {
                 return Ok(Some(Turn::Halt(format!("event {src} cannot be read: {why}"))));
             }
         }
-        self.save_if_due(false)?;
         self.measure();
         Ok(self.tick()?.map(|unknown| Turn::Again(unknown.to_string())))
     }
@@ -253,7 +258,7 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    /// Looks after saving while records come without a pause, and after the end.
+    /// Saves when it is time, and says when there is nothing more to do.
     fn is_done(&mut self) -> Result<bool> {
         self.save_if_due(false)?;
         if !self.of.stop.is_cancelled() {
