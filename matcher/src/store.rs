@@ -9,6 +9,7 @@ use std::{path::Path, sync::Arc};
 
 use anyhow::{Context, Result, bail};
 use foldhash::HashMap;
+use pipeline::clock;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
 use schemas::{
     ClickId, Event, EventBody, EventId, Time,
@@ -22,7 +23,10 @@ use crate::{
     state::{Changed, Click, Home, Key, Label, Meta, Named, Place, Run, State, Waiting},
 };
 
+mod history;
 mod rows;
+
+pub use history::step_back;
 
 pub const FILE: &str = "state.db";
 const VERSION: i64 = 2;
@@ -93,6 +97,7 @@ pub struct Writer {
     homes: HashMap<Arc<Home>, i64>,
     /// Up to here clicks were looked at, oldest first, for whether they can go.
     swept: [u8; 15],
+    keeps_history: bool,
 }
 
 /// Opens the cache and gives the state that it holds, or an empty one. A file of another format is deleted.
@@ -142,7 +147,7 @@ fn open_writer(path: &Path) -> Result<Writer> {
     }
     connection.set_prepared_statement_cache_capacity(32);
     let homes = read_homes(&connection)?.into_iter().map(|(id, home)| (home, id)).collect();
-    Ok(Writer { connection, homes, swept: [0; 15] })
+    Ok(Writer { connection, homes, swept: [0; 15], keeps_history: false })
 }
 
 fn read_homes(connection: &Connection) -> Result<Vec<(i64, Arc<Home>)>> {
@@ -341,9 +346,16 @@ impl Reader {
 }
 
 impl Writer {
+    /// From now on `step_back` can undo a save. It costs a look at each row that is overwritten.
+    pub fn keep_history(&mut self) -> Result<()> {
+        history::begin(&self.connection).context(BadCache)?;
+        self.keeps_history = true;
+        Ok(())
+    }
+
     /// Saves all of it with its position in one transaction, in key order so that pages are touched once.
     pub fn save(&mut self, dirty: &Dirty) -> Result<()> {
-        let Writer { connection, homes, swept } = self;
+        let Writer { connection, homes, swept, keeps_history } = self;
         let new_homes = {
             let transaction = connection.transaction()?;
             let new_homes = write_homes(&transaction, homes, &dirty.clicks)?;
@@ -367,6 +379,9 @@ impl Writer {
                     .execute(params![offset as i64, position.next as i64, position.chain.as_str()])?;
             }
             let next = sweep(&transaction, homes, *swept, dirty.meta.log_time)?;
+            if *keeps_history {
+                history::note(&transaction, clock::now())?;
+            }
             transaction.commit()?;
             *swept = next;
             new_homes

@@ -71,7 +71,9 @@ impl Partition {
                 Ok(Turn::Again(doubt)) => tracing::warn!(partition = self.number, "begins again: {doubt}"),
                 Ok(Turn::Drop(doubt)) => {
                     tracing::warn!(partition = self.number, "the saved state is dropped: {doubt}");
-                    store::delete(&self.dir)?;
+                    if !store::step_back(&self.dir)? {
+                        store::delete(&self.dir)?;
+                    }
                 }
                 Ok(Turn::Halt(alarm)) => {
                     gauge!("clickback_matcher_halted", "partition" => label.clone()).set(1.0);
@@ -102,7 +104,8 @@ impl Partition {
         let (first_outcome, outcomes) = self.outcomes.ends()?;
         let (first_event, events) = self.events.ends()?;
         let ends = Ends { events, outcomes };
-        let (reader, writer, state, position) = store::open(&self.dir)?;
+        let (reader, mut writer, state, position) = store::open(&self.dir)?;
+        writer.keep_history()?;
         let checkpoint = match reader.anchor()? {
             Some(anchor) => Checkpoint { state: position, anchor },
             None if position == Position::START => Checkpoint::EMPTY,

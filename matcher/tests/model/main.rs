@@ -337,6 +337,8 @@ fn lost_outcomes() {
 #[test]
 fn lost_events() {
     holds("lost events", ONE, 2, Budget { lost_events: 1, events: 1, ..Budget::default() });
+    let budget = Budget { lost_events: 1, saves: 1, events: 1, ..Budget::default() };
+    holds("lost events, checkpoints", ONE, 1, budget);
     let budget = Budget { lost_events: 1, lost_outcomes: 1, events: 1, ..Budget::default() };
     holds("lost events and outcomes", ONE, 1, budget);
     if is_long() {

@@ -34,10 +34,11 @@ pub struct State {
 impl State {
     pub const EMPTY: State = State { seen: 0, rules: 1 };
 
-    fn decide(self, event: Event) -> Vec<u8> {
+    /// A build that does not know the rules would decide by those that it knows.
+    fn decide(self, knows: u32, event: Event) -> Vec<u8> {
         let bit = 1u128 << (event % 128);
         let kind = if self.seen & bit == 0 { "new" } else { "repeat" };
-        let State { seen, rules } = self;
+        let (seen, rules) = (self.seen, self.rules.min(knows));
         format!(r#"{{"id":"{}","kind":"{kind}","on":"{seen:x}","rules":{rules}}}"#, id_of(event)).into_bytes()
     }
 
@@ -64,7 +65,7 @@ fn make_truth(events: &[Event]) -> Vec<Position> {
     let (mut state, mut position) = (State::EMPTY, Checkpoint::EMPTY.state);
     let mut list = vec![position];
     for event in &events[1..] {
-        let payload = state.decide(*event);
+        let payload = state.decide(2, *event);
         state.apply(*event, &payload);
         position = Position { next: position.next + 1, chain: position.chain.next(&payload) };
         list.push(position);
@@ -226,7 +227,7 @@ impl Writer {
                     live.next_event += 1;
                 }
                 (Step::Decide, Some(event), _) => {
-                    let payload = live.state.decide(event);
+                    let payload = live.state.decide(self.knows, event);
                     live.state.apply(event, &payload);
                     let link = live.replica.decided(&payload);
                     live.next_event += 1;
