@@ -1,7 +1,7 @@
 //! A cluster of its own for each test: topics with a prefix, a key, an account, and somebody who reads the topics.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     process::Command,
     sync::{
         RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -209,8 +209,8 @@ impl World {
         });
     }
 
-    /// All records of a topic, in the order of each partition, as soon as `enough` is satisfied with them.
-    pub fn read(&self, topic: Topic, enough: impl Fn(&[Stored]) -> bool) -> Vec<Stored> {
+    /// The records of a topic, in the order of each partition, up to the one that is `enough`.
+    pub fn read(&self, topic: Topic, mut enough: impl FnMut(&Stored) -> bool) -> Vec<Stored> {
         let reader = self.cluster().open_reader().unwrap();
         let name = self.cluster().topic(topic);
         let metadata = reader.fetch_metadata(Some(&name), PATIENCE).unwrap();
@@ -220,21 +220,25 @@ impl World {
         }
         reader.assign(&list).unwrap();
         let (mut all, until) = (Vec::new(), Instant::now() + PATIENCE);
-        while !enough(&all) {
+        loop {
             assert!(Instant::now() < until, "not enough on {name}: {} records", all.len());
             if let Some(Ok(message)) = reader.poll(Duration::from_millis(100)) {
                 all.push(Stored::of(&message));
+                if all.last().is_some_and(&mut enough) {
+                    return all;
+                }
             }
         }
-        all
     }
 
     /// The events, once there are as many different ones.
     pub fn events(&self, count: usize) -> Vec<Stored> {
-        let is_event = |stored: &&Stored| !stored.is_identity();
-        let all = self.read(Topic::Events, |all| {
-            let ids = all.iter().filter(is_event).map(|stored| stored.event().id);
-            ids.collect::<std::collections::BTreeSet<_>>().len() >= count
+        let mut ids = BTreeSet::new();
+        let all = self.read(Topic::Events, |stored| {
+            if !stored.is_identity() {
+                ids.insert(stored.event().id);
+            }
+            ids.len() >= count
         });
         all.into_iter().filter(|stored| !stored.is_identity()).collect()
     }

@@ -60,7 +60,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Without a spool there is nothing else to do but to wait for Kafka.
 const PATIENCE_WITHOUT_SPOOL: Duration = Duration::from_secs(8);
 /// Kafka is well again when nothing is under way for longer.
-const CALM: Duration = Duration::from_millis(250);
+const CALM: Duration = Duration::from_millis(500);
 /// With no more events under way than this, the next one is handed over at once. With more of them, those that come within
 /// `GATHER` go together: few senders are answered soon, and many in large batches.
 const FEW: usize = 32;
