@@ -94,7 +94,8 @@ impl Appender {
         receipts.into_iter().next().ok_or(Unavailable::Closed)
     }
 
-    /// All in one batch: either all of them are durable, or none. The receipts are in the order of the drafts.
+    /// All in one batch: `Ok` says that all of them are durable. An error says that none is, in one process; in a cluster
+    /// it is not known of which. The receipts are in the order of the drafts.
     pub async fn append_all(&self, drafts: Vec<Draft>) -> Result<Vec<Receipt>, Unavailable> {
         if drafts.is_empty() {
             return Ok(Vec::new());

@@ -133,6 +133,7 @@ async fn a_full_spool_says_so() {
         }
     };
     let refused = refused.expect(503);
+    assert_eq!(edge.admin("/readyz").await.status, 503);
     assert!(refused.header("retry-after").is_some() && answered.len() > 50, "{}", answered.len());
     // A visitor goes on, without an id that nobody would know.
     let redirect = edge.get("/c/spring?dyn=x").await.expect(302);

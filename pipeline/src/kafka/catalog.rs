@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
@@ -62,6 +62,8 @@ struct Shared {
     catalog: Arc<Catalog>,
     /// Offset that is read next.
     next: AtomicU64,
+    /// Kafka has shown that it is this cluster; until then its end says nothing.
+    confirmed: AtomicBool,
     /// Who waits for which record.
     waiting: Mutex<HashMap<String, Waiting>>,
 }
@@ -145,7 +147,12 @@ pub(super) fn start(mut parts: Parts) -> Result<(CatalogWriter, Vec<JoinHandle<R
         next = at + 1;
     }
     let catalog = Arc::clone(&parts.catalog);
-    let shared = Arc::new(Shared { catalog, next: AtomicU64::new(next), waiting: Mutex::default() });
+    let shared = Arc::new(Shared {
+        catalog,
+        next: AtomicU64::new(next),
+        confirmed: AtomicBool::new(parts.confirmed),
+        waiting: Mutex::default(),
+    });
     let (asking, asked) = sync_channel(WAITING);
     parts.catalog.read_on_by(asking);
     let (writes, written) = sync_channel(WRITES);
@@ -199,7 +206,10 @@ impl Reader {
     fn connect(&mut self) -> Result<Option<BaseConsumer<Voice>>> {
         while !self.parts.confirmed && !self.parts.stop.is_cancelled() {
             match same_cluster(&self.parts.cluster, &self.parts.layout) {
-                Ok(()) => self.parts.confirmed = true,
+                Ok(()) => {
+                    self.parts.confirmed = true;
+                    self.shared.confirmed.store(true, Ordering::Release);
+                }
                 Err(Problem::Wrong(why)) => bail!("{why}"),
                 Err(Problem::Unreachable(why)) => {
                     tracing::debug!("{why}");
@@ -304,6 +314,9 @@ impl End {
     }
 
     fn look(&self, consumer: &BaseConsumer<Voice>, topic: &str) -> Result<(), Behind> {
+        if !self.shared.confirmed.load(Ordering::Acquire) {
+            return Err(Behind);
+        }
         let (_, end) = consumer.fetch_watermarks(topic, 0, END).map_err(|_| Behind)?;
         let end = u64::try_from(end).unwrap_or(0);
         let until = Instant::now() + CATCH_UP;

@@ -18,7 +18,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
 use schemas::{
     Event, EventId,
     bounds::{RECORD_BYTES, RUN_LENGTH_MS},
@@ -126,6 +128,8 @@ struct Loop {
     /// Why the spool is used, and what was reported that ends the session.
     trouble: Option<String>,
     broken: Option<String>,
+    /// The last events could not be kept: nobody should send more here.
+    refuses: bool,
     wrong: Option<Instant>,
     run: EventId,
     numbers: Vec<u64>,
@@ -144,6 +148,17 @@ struct Meters {
 
 impl Meters {
     fn new() -> Self {
+        describe_counter!("clickback_log_events_total", "Events that Kafka has acknowledged to this process");
+        describe_histogram!(
+            "clickback_log_ack_seconds",
+            "From sending to acknowledgement, of the oldest event under way"
+        );
+        describe_gauge!("clickback_spool_events", "Events on disk that Kafka has not acknowledged");
+        describe_gauge!("clickback_spool_bytes", "Bytes of the spool's files");
+        describe_counter!("clickback_spooled_events_total", "Events that went through the spool");
+        describe_counter!("clickback_spool_refused_events_total", "Events answered 503, as the spool is full");
+        describe_counter!("clickback_kafka_troubles_total", "Times that Kafka did not acknowledge in time");
+        describe_counter!("clickback_kafka_resets_total", "Times that the Kafka client was made anew");
         Self {
             events: counter!("clickback_log_events_total"),
             ack: histogram!("clickback_log_ack_seconds"),
@@ -174,6 +189,7 @@ impl Loop {
             sessions: 0,
             trouble: Some(NOT_YET.to_owned()),
             broken: None,
+            refuses: false,
             wrong: None,
             run: new_run(),
             numbers,
@@ -377,11 +393,19 @@ impl Loop {
     /// Straight to disk; they are sent from there.
     fn store(&mut self, directs: Vec<(Direct, &'static str)>) -> Result<()> {
         let refusal = self.spool(directs.iter().map(|(direct, _)| &direct.entry))?;
+        self.refuse(refusal.is_some());
         for (direct, _) in directs {
             let receipt = direct.spooled();
             direct.answer.give(refusal.clone().map_or(Ok(receipt), Err));
         }
         Ok(())
+    }
+
+    fn refuse(&mut self, refuses: bool) {
+        if self.refuses != refuses {
+            self.refuses = refuses;
+            self.parts.beat.set_ready(!refuses);
+        }
     }
 
     /// Why they are not on disk now, if they are not.
@@ -421,9 +445,12 @@ impl Loop {
             self.meters.spool_bytes.set(spool.bytes() as f64);
         }
         let all_sent = self.parts.spool.as_ref().is_none_or(|spool| spool.next() == spool.end());
-        if self.session.is_some() && all_sent && waited < CALM && self.trouble.take().is_some_and(|why| why != NOT_YET)
-        {
-            tracing::info!("Kafka acknowledges again");
+        let is_well = self.session.is_some() && all_sent && waited < CALM;
+        if is_well && let Some(why) = self.trouble.take() {
+            self.refuse(false);
+            if why != NOT_YET {
+                tracing::info!("Kafka acknowledges again");
+            }
         }
         Ok(())
     }
