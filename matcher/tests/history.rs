@@ -23,7 +23,7 @@ fn play_and_save(state: &mut State, writer: &mut Writer, log: &Log, part: std::o
     let position = Position { next, chain: Chain::FIRST.next(&next.to_be_bytes()) };
     let mut dirty = Dirty::take(state, position);
     dirty.anchor = Some(Anchor { offset: next, position });
-    writer.save(&mut dirty).unwrap();
+    writer.save(&dirty).unwrap();
 }
 
 /// Everything that a start reads. Homes that nothing refers to may stay.
