@@ -11,7 +11,7 @@ use std::{
 };
 
 use pipeline::{
-    Applied, Sealer,
+    Applied, Receipt, Sealer,
     kafka::{self, Node, NodeConfig, Topic},
     lifecycle::Health,
 };
@@ -242,6 +242,18 @@ impl World {
         });
         all.into_iter().filter(|stored| !stored.is_identity()).collect()
     }
+}
+
+/// The event that a receipt names. On a machine that is busy any event may have gone through the spool.
+pub fn at<'e>(events: &'e [Stored], receipt: &str) -> &'e Stored {
+    let is_it = |stored: &&Stored| match receipt.parse().unwrap() {
+        Receipt::Logged { partition, src } => (stored.partition, stored.offset) == (partition, src),
+        Receipt::Spooled { partition, from, n } => {
+            let event = stored.event();
+            (stored.partition, event.from, event.n) == (partition, from, n)
+        }
+    };
+    events.iter().find(is_it).unwrap_or_else(|| panic!("nothing is at {receipt}"))
 }
 
 pub fn token(n: u8) -> String {

@@ -79,6 +79,7 @@ impl Node {
             layout: layout.clone(),
             confirmed,
             requests,
+            patience: if store.is_some() { producer::PATIENCE } else { producer::PATIENCE_WITHOUT_SPOOL },
             spool: store,
             catalog: writer,
             beat: health.component("log"),

@@ -58,9 +58,9 @@ const SHIP_AT_ONCE: usize = 256;
 const REQUESTS_AT_ONCE: usize = 1_024;
 const NOTES_AT_ONCE: usize = 4_096;
 /// A report that takes longer sends everybody to the spool. Less than a visitor waits for a redirect.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// Without a spool there is nothing else to do but to wait for Kafka.
-const PATIENCE_WITHOUT_SPOOL: Duration = Duration::from_secs(8);
+pub(super) const PATIENCE_WITHOUT_SPOOL: Duration = Duration::from_secs(8);
 /// Kafka is well again when nothing is under way for longer.
 const CALM: Duration = Duration::from_millis(500);
 /// With no more events under way than this, the next one is handed over at once. With more of them, those that come within
@@ -88,6 +88,8 @@ pub(super) struct Parts {
     pub(super) beat: Beat,
     /// From here on nothing new is taken.
     pub(super) stop: CancellationToken,
+    /// How long a report may take before the spool is used.
+    pub(super) patience: Duration,
     /// Asked before a new client sends anything: are these still our topics?
     pub(super) verify: Verify,
 }
@@ -433,9 +435,8 @@ impl Loop {
         if let Some(why) = self.broken.take() {
             self.mend(why)?;
         }
-        let patience = if self.parts.spool.is_some() { PATIENCE } else { PATIENCE_WITHOUT_SPOOL };
         let waited = self.outbox.oldest().map(|at| at.elapsed()).unwrap_or_default();
-        if self.trouble.is_none() && waited > patience {
+        if self.trouble.is_none() && waited > self.parts.patience {
             self.enter_trouble(format!("Kafka has acknowledged nothing for {} ms", waited.as_millis()))?;
         }
         self.ship()?;

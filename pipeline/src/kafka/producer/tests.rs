@@ -22,6 +22,7 @@ struct World {
     cluster: Cluster,
     dir: TempDir,
     stop: CancellationToken,
+    patience: Duration,
 }
 
 impl World {
@@ -29,7 +30,8 @@ impl World {
         let mock = MockCluster::new(1).unwrap();
         let cluster = Cluster::new(&mock.bootstrap_servers());
         mock.create_topic(&cluster.topic(Topic::Events), i32::from(PARTITIONS), 1).unwrap();
-        World { mock, cluster, dir: tempfile::tempdir().unwrap(), stop: CancellationToken::new() }
+        let (dir, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+        World { mock, cluster, dir, stop, patience: Duration::from_secs(60) }
     }
 
     fn spool(&self) -> Option<Spool> {
@@ -49,6 +51,7 @@ impl World {
             catalog: CatalogWriter::closed(),
             beat: health.component("log"),
             stop: self.stop.clone(),
+            patience: self.patience,
             verify: |_, _| Ok(()),
         };
         (appender, start(parts).unwrap())
@@ -165,8 +168,8 @@ async fn without_a_spool_what_is_unknown_is_said_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_spool_still_holds_is_sent_before_anything_new() {
-    let world = World::new();
-    world.mock.broker_down(-1).ok();
+    let world = World { patience: Duration::from_millis(100), ..World::new() };
+    world.mock.broker_down(-1).unwrap();
     let (appender, thread) = world.start(world.spool());
     for n in 0..5 {
         assert!(matches!(appender.append(draft(2 * n)).await, Ok(Receipt::Spooled { .. })));
@@ -176,8 +179,8 @@ async fn what_a_spool_still_holds_is_sent_before_anything_new() {
     thread.join().unwrap().unwrap();
     assert_eq!(world.spool_files().len(), 1);
 
-    world.mock.broker_up(-1).ok();
-    let world = World { stop: CancellationToken::new(), ..world };
+    world.mock.broker_up(-1).unwrap();
+    let world = World { stop: CancellationToken::new(), patience: Duration::from_secs(60), ..world };
     let (appender, thread) = world.start(world.spool());
     appender.append(draft(10)).await.unwrap();
     let order: Vec<EventId> = world.events(6).into_iter().map(|(_, _, id)| id).collect();
