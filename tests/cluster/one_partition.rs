@@ -3,7 +3,10 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Stdio},
-    sync::mpsc::{Receiver, channel},
+    sync::{
+        RwLockReadGuard,
+        mpsc::{Receiver, channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -27,7 +30,7 @@ use schemas::{
     chain::{Position, Verdict, judge},
 };
 
-use crate::world::given;
+use crate::world::{given, running_broker};
 
 /// For everything that a broker or a matcher has to bring about.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,6 +39,7 @@ pub struct World {
     pub cluster: Cluster,
     pub state: tempfile::TempDir,
     producer: BaseProducer<MustArrive>,
+    _broker: RwLockReadGuard<'static, ()>,
 }
 
 struct MustArrive;
@@ -62,13 +66,14 @@ impl World {
     /// New topics with one partition. `None`, with a message, where no broker is given.
     pub fn open() -> Option<World> {
         let brokers = given("CLICKBACK_TEST_KAFKA")?;
+        let broker = running_broker();
         let random: [u8; 6] = pipeline::secrets::random();
         let cluster = Cluster::with_prefix(&brokers, &format!("test-{}", schemas::id::base32(&random)));
         let state = tempfile::tempdir().unwrap();
         let sealer = Sealer::open_or_create(state.path()).unwrap();
         kafka::init(&cluster, Plan { partitions: Some(1), replication: Some(1) }, &sealer).unwrap();
         let producer = cluster.producer().create_with_context(MustArrive).unwrap();
-        Some(World { cluster, state, producer })
+        Some(World { cluster, state, producer, _broker: broker })
     }
 
     pub fn matcher(&self) -> Matcher {

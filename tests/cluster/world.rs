@@ -35,6 +35,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 static BROKER: RwLock<()> = RwLock::new(());
 static WORLDS: AtomicU32 = AtomicU32::new(0);
 
+/// While this is held nobody stops the broker.
+pub fn running_broker() -> RwLockReadGuard<'static, ()> {
+    BROKER.read().unwrap_or_else(|e| e.into_inner())
+}
+
 /// The value of a variable, or `None` with a word about it; on a build server a missing one is a failure.
 pub fn given(variable: &str) -> Option<String> {
     let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
@@ -107,7 +112,7 @@ impl World {
     /// Topics that nobody has made yet. `None`: there is no Kafka to test on.
     pub fn bare() -> Option<World> {
         let kafka = given("CLICKBACK_TEST_KAFKA")?;
-        Some(World::on(kafka, Guard::Shared(BROKER.read().unwrap_or_else(|e| e.into_inner()))))
+        Some(World::on(kafka, Guard::Shared(running_broker())))
     }
 
     fn on(kafka: String, guard: Guard) -> World {
