@@ -381,7 +381,7 @@ impl<'a> Client<'a> {
         }
         let name = self.cluster.topic(topic);
         Err(Problem::Wrong(format!(
-            "{name} has {} partitions instead of {wanted}. The number is fixed for life: undo the change, or move to a new cluster with `clickback migrate`",
+            "{name} has {} partitions instead of {wanted}. The number is fixed for life: undo the change, or make a new cluster under another --topic-prefix",
             found.partitions
         )))
     }
@@ -478,7 +478,7 @@ fn unfinished(name: &str) -> Problem {
 
 fn other_partitions(cluster: &Cluster, known: u16, asked: u16) -> Problem {
     Problem::Wrong(format!(
-        "the cluster of {} has {known} partitions and not {asked}. The number is fixed for life: run init with --partitions {known}, or move to a new cluster with `clickback migrate`",
+        "the cluster of {} has {known} partitions and not {asked}. The number is fixed for life: run init with --partitions {known}, or make a new cluster under another --topic-prefix",
         cluster.topic(Topic::Events)
     ))
 }
