@@ -134,21 +134,7 @@ impl<'a> Draft<'a> {
             EventBody::Reprocess(_) => Kind::Reprocess,
             EventBody::Rules(_) => Kind::Rules,
         };
-        let outcome = Outcome {
-            v: event::VERSION,
-            id: event.id,
-            tenant: event.tenant.clone(),
-            time: event.time,
-            kind,
-            click: None,
-            reason: None,
-            log_time: None,
-            rules: None,
-            adjust: None,
-            reprocess: None,
-            hits: Vec::new(),
-            changes: Vec::new(),
-        };
+        let outcome = Outcome::blank(event.id, &event.tenant, event.time, kind);
         Self { state, outcome, new_click: None, subjects: Vec::new(), woken: HashSet::new(), moved: Vec::new() }
     }
 

@@ -23,6 +23,7 @@ use pipeline::{
     lifecycle::{Beat, CancellationToken},
     log::{Batch, Block, Log, LogEnd, LogError},
     receipt::Receipt,
+    secrets::random_bits,
 };
 use schemas::{
     Event, EventBody, EventId, Outcome, Time,
@@ -450,10 +451,6 @@ pub(crate) fn new_run(now: Time, log_time: Time) -> EventId {
 /// A clock that was set back must not stop the ticks until it is there again.
 pub(crate) fn is_due(next_tick: Time, now: Time) -> bool {
     now >= next_tick || next_tick.since(now) > MINUTE_MS
-}
-
-pub(crate) fn random_bits() -> u64 {
-    u64::from_be_bytes(pipeline::secrets::random())
 }
 
 #[cfg(test)]

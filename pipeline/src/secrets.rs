@@ -142,6 +142,11 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// For the random part of an id.
+pub fn random_bits() -> u64 {
+    u64::from_be_bytes(random())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

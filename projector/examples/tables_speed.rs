@@ -38,21 +38,7 @@ impl Random {
 }
 
 fn outcome(id: EventId, time: Time, kind: Kind) -> Outcome {
-    Outcome {
-        v: 1,
-        id,
-        tenant: "default".to_owned(),
-        time,
-        kind,
-        click: None,
-        reason: None,
-        log_time: None,
-        rules: None,
-        adjust: None,
-        reprocess: None,
-        hits: Vec::new(),
-        changes: Vec::new(),
-    }
+    Outcome::blank(id, "default", time, kind)
 }
 
 fn click(random: &mut Random, time: Time, n: u64) -> Outcome {

@@ -271,7 +271,7 @@ impl Job {
             position,
             items,
         });
-        let id = EventId::new(now, shard, u64::from_be_bytes(secrets::random()));
+        let id = EventId::new(now, shard, secrets::random_bits());
         Draft { id, tenant: self.tenant.clone(), time: now, shard, body }
     }
 

@@ -158,21 +158,7 @@ impl World {
     }
 
     fn outcome(&self, kind: Kind) -> Outcome {
-        Outcome {
-            v: 1,
-            id: self.id(),
-            tenant: TENANT.to_owned(),
-            time: Time::from_ms(self.now),
-            kind,
-            click: None,
-            reason: None,
-            log_time: None,
-            rules: None,
-            adjust: None,
-            reprocess: None,
-            hits: Vec::new(),
-            changes: Vec::new(),
-        }
+        Outcome::blank(self.id(), TENANT, Time::from_ms(self.now), kind)
     }
 
     fn hit_ref(&self) -> HitRef {

@@ -4,7 +4,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Amount, ClickId, ConversionId, Currency, EventId, Reason, Time, event::Correction, status::State};
+use crate::{
+    Amount, ClickId, ConversionId, Currency, EventId, Reason, Time,
+    event::{Correction, VERSION},
+    status::State,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -64,6 +68,27 @@ pub struct Outcome {
     /// Signed; their sum over all records is the report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
+}
+
+impl Outcome {
+    /// Of an event that caused nothing.
+    pub fn blank(id: EventId, tenant: &str, time: Time, kind: Kind) -> Self {
+        Outcome {
+            v: VERSION,
+            id,
+            tenant: tenant.to_owned(),
+            time,
+            kind,
+            click: None,
+            reason: None,
+            log_time: None,
+            rules: None,
+            adjust: None,
+            reprocess: None,
+            hits: Vec::new(),
+            changes: Vec::new(),
+        }
+    }
 }
 
 /// A click as the reports see it.

@@ -5,9 +5,10 @@
 use std::{sync::mpsc::Sender, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use pipeline::kafka::{Cluster, Topic};
+use pipeline::kafka::{Cluster, Topic, Voice};
 use rdkafka::{
     ClientContext, TopicPartitionList,
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer, ConsumerContext, Rebalance},
     error::{KafkaError, RDKafkaErrorCode},
 };
@@ -55,8 +56,11 @@ struct Moves {
 }
 
 impl ClientContext for Moves {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Voice.log(level, facility, message);
+    }
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, "the matcher's group: {reason}");
+        Voice.error(error, reason);
     }
 }
 

@@ -12,9 +12,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use pipeline::kafka::{Cluster, Topic, records::Encoded};
+use pipeline::kafka::{Cluster, Topic, Voice, records::Encoded};
 use rdkafka::{
     ClientContext,
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer},
 };
@@ -93,8 +94,11 @@ struct Reports {
 }
 
 impl ClientContext for Reports {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Voice.log(level, facility, message);
+    }
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, "the matcher's producer: {reason}");
+        Voice.error(error, reason);
     }
 }
 

@@ -540,7 +540,7 @@ impl Loop {
 }
 
 fn new_run() -> EventId {
-    EventId::new(clock::now(), 0, u64::from_be_bytes(secrets::random()))
+    EventId::new(clock::now(), 0, secrets::random_bits())
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ pub fn init(cluster: &Cluster, plan: Plan, sealer: &Sealer) -> Result<Layout, Pr
             client.refuse_foreign(topic, partitions)?;
         }
     }
-    let id = EventId::new(clock::now(), 0, u64::from_be_bytes(secrets::random()));
+    let id = EventId::new(clock::now(), 0, secrets::random_bits());
     let mut layout = Layout { id, partitions, key: key_print(sealer, id) };
     for topic in Topic::ALL {
         let made = client.ensure(topic, &layout, plan.replication, replication)?;

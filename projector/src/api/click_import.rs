@@ -3,12 +3,10 @@
 //! A click is judged alone: one that cannot be taken is `rejected` with its index, the others are imported. The
 //! matcher keeps the first click of an account and foreign id, so an import may be sent again.
 
-use pipeline::{Draft, View};
+use pipeline::{Draft, View, secrets};
 use schemas::{ClickId, EventBody, EventId, Time, bounds, check, event::Click, id::alias_shard, macros, name};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-use super::writes::random_u64;
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -88,7 +86,7 @@ pub fn draft(view: &View, tenant: &str, now: Time, input: &ClickInput) -> Result
     let [sub1, sub2, sub3, sub4, sub5] = subs.map(|(name, value)| kept(name, value));
     let settings = &entry.settings;
     let click = Click {
-        id: ClickId::new(time, shard, random_u64()),
+        id: ClickId::new(time, shard, secrets::random_bits()),
         account: entry.record.id.clone(),
         program: entry.record.program.clone(),
         link,
@@ -109,7 +107,7 @@ pub fn draft(view: &View, tenant: &str, now: Time, input: &ClickInput) -> Result
         waiting_days: settings.waiting_days,
     };
     Ok(Draft {
-        id: EventId::new(now, shard, random_u64()),
+        id: EventId::new(now, shard, secrets::random_bits()),
         tenant: tenant.to_owned(),
         time: now,
         shard,

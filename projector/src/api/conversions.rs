@@ -1,7 +1,7 @@
 //! `/v1/conversions`: single conversions with every change, and corrections by hand.
 
 use axum::{Json, extract::State, http::StatusCode};
-use pipeline::{Draft, Receipt, View, clock};
+use pipeline::{Draft, Receipt, View, clock, secrets};
 use schemas::{
     Amount, ClickId, EventBody, EventId, event, event::Name, id::alias_shard, name, status::State as Standing,
 };
@@ -17,7 +17,6 @@ use super::{
     problem::Problem,
     range::{self, basis, moment},
     wait,
-    writes::random_u64,
 };
 use crate::report::{ConversionQuery, ConversionRow, Page};
 
@@ -163,7 +162,7 @@ pub async fn adjust(
     let now = clock::now();
     let adjust = event::Adjust { account: row.account, conversion: row.id, on, by: caller.key.clone(), ..change };
     let draft = Draft {
-        id: EventId::new(now, shard, random_u64()),
+        id: EventId::new(now, shard, secrets::random_bits()),
         tenant: caller.tenant.clone(),
         time: now,
         shard,

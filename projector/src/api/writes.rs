@@ -48,11 +48,7 @@ fn record(tenant: &str, base: u64, body: Body) -> Record {
 
 /// A new event id of now.
 pub fn event_id() -> EventId {
-    EventId::new(clock::now(), 0, random_u64())
-}
-
-pub fn random_u64() -> u64 {
-    u64::from_be_bytes(secrets::random::<8>())
+    EventId::new(clock::now(), 0, secrets::random_bits())
 }
 
 /// The id of a new thing. With an `Idempotency-Key` it follows from that key: a call that is repeated after a crash

@@ -13,6 +13,7 @@ use pipeline::{
         ReadError,
         records::{self, Encoded, Number},
     },
+    secrets::random_bits,
 };
 use rdkafka::{Message, message::BorrowedMessage};
 use schemas::{Event, EventBody, EventId, Outcome, Time, bounds::RUN_LENGTH_MS, time::MINUTE_MS};
@@ -21,7 +22,7 @@ use super::{super::sender::Sender, Partition};
 use crate::{
     apply,
     decide::{Cause, UnknownRules, decide},
-    embedded::{evict, is_due, new_run, random_bits},
+    embedded::{evict, is_due, new_run},
     replica::{Checkpoint, Head, Record, Replica, Step},
     state::State,
     store::{Dirty, Reader, Writer},

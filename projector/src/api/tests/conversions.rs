@@ -1,5 +1,5 @@
 use axum::http::StatusCode;
-use pipeline::{Draft, clock};
+use pipeline::{Draft, clock, secrets};
 use schemas::{
     Amount, ClickId, ConversionId, Currency, EventBody, EventId, Outcome,
     event::{Hit, HitSettings, Raw, Reading},
@@ -29,7 +29,7 @@ async fn converted(world: &World, account: &str, foreign: &str, goal: &str, earn
     let click = found.body["items"][0]["id"].as_str().unwrap().to_owned();
     let id: ClickId = click.parse().unwrap();
     let now = clock::now();
-    let hit = EventId::new(now, 0, rand());
+    let hit = EventId::new(now, 0, secrets::random_bits());
     let conversion = Conversion {
         id: ConversionId(std::array::from_fn(|i| format!("{foreign}/{goal}................").as_bytes()[i])),
         version: 1,
@@ -119,10 +119,6 @@ fn event(account: &str, raw: Raw) -> Hit {
             default_repeat_window_s: 600,
         },
     }
-}
-
-fn rand() -> u64 {
-    u64::from_be_bytes(pipeline::secrets::random::<8>())
 }
 
 fn ids(list: &Value) -> Vec<&str> {

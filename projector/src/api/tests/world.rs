@@ -250,21 +250,7 @@ impl Writer {
 }
 
 pub fn outcome(event: &schemas::Event, kind: Kind) -> Outcome {
-    Outcome {
-        v: 1,
-        id: event.id,
-        tenant: event.tenant.clone(),
-        time: event.time,
-        kind,
-        click: None,
-        reason: None,
-        log_time: None,
-        rules: None,
-        adjust: None,
-        reprocess: None,
-        hits: Vec::new(),
-        changes: Vec::new(),
-    }
+    Outcome::blank(event.id, &event.tenant, event.time, kind)
 }
 
 impl Decisions {
