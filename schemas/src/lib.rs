@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod catalogue;
 pub mod chain;
 pub mod check;
+pub mod conversion_record;
 pub mod event;
 pub mod goal;
 pub mod id;
@@ -31,6 +32,7 @@ pub mod settings;
 pub mod status;
 pub mod time;
 
+pub use conversion_record::ConversionRecord;
 pub use event::{Event, EventBody};
 pub use id::{ClickId, ConversionId, EventId};
 pub use money::{Amount, Currency};

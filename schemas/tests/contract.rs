@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use schemars::{JsonSchema, generate::SchemaSettings};
-use schemas::{Event, Outcome, catalog};
+use schemas::{ConversionRecord, Event, Outcome, catalog};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -43,6 +43,11 @@ fn types() -> Vec<(&'static str, Value, Value)> {
     vec![
         ("event", schema::<Event>("event", "A record of clickback.events"), needed::<Event>()),
         ("outcome", schema::<Outcome>("outcome", "A record of clickback.outcomes"), needed::<Outcome>()),
+        (
+            "conversion",
+            schema::<ConversionRecord>("conversion", "A record of clickback.conversions"),
+            needed::<ConversionRecord>(),
+        ),
         ("catalog", schema::<catalog::Record>("catalog", "A record of clickback.catalog"), needed::<catalog::Record>()),
     ]
 }
@@ -128,6 +133,21 @@ fn examples_of_outcomes() {
     assert_eq!(statuses, all, "one example at least of every outcome of a hit");
 }
 
+/// The flat record says the same of a conversion as the outcome that made it.
+#[test]
+fn examples_of_conversions() {
+    let records = check::<ConversionRecord>("conversions", "conversion");
+    assert!(records.values().any(|r| r.withdrawn) && records.values().any(|r| r.click.is_none()));
+    let flat = serde_json::to_value(&records["conversion"]).unwrap();
+    let outcome = &examples("outcomes")["hit-money"];
+    for (field, stands) in outcome["hits"][0]["goals"][0]["conversion"].as_object().unwrap() {
+        assert_eq!(&flat[field], stands, "{field}");
+    }
+    for field in ["dyn", "link", "sub1", "sub2", "sub3", "sub4", "sub5"] {
+        assert_eq!(flat[field], outcome["hits"][0]["click"][field], "{field}");
+    }
+}
+
 #[test]
 fn examples_of_the_catalog() {
     let records = check::<catalog::Record>("catalog", "catalog");
@@ -152,7 +172,7 @@ fn asyncapi_names_every_schema_and_every_example_folder() {
     for (name, _, _) in types() {
         assert!(text.contains(&format!("json-schema/{name}.json")), "asyncapi.yaml does not name {name}.json");
     }
-    for topic in ["events", "outcomes", "catalog"] {
+    for topic in ["events", "outcomes", "conversions", "catalog"] {
         assert!(text.contains(&format!("address: clickback.{topic}")), "asyncapi.yaml does not have clickback.{topic}");
     }
 }
