@@ -10,17 +10,21 @@
 mod answer;
 mod catalog;
 mod copy;
+mod group;
 mod identity;
 mod node;
 mod outbox;
+mod outcomes;
 mod producer;
 mod reader;
 pub mod records;
 mod session;
 mod spool;
 pub mod topics;
+mod workers;
 
 pub use node::{Node, NodeConfig, NodeThreads, SpoolConfig};
+pub use outcomes::{Met, OutcomeReader, Place};
 use rdkafka::{
     ClientConfig, ClientContext,
     config::RDKafkaLogLevel,
@@ -29,6 +33,7 @@ use rdkafka::{
 };
 pub use reader::{PartitionReader, ReadError};
 pub use topics::{Identity, Layout, MAX_PARTITIONS, Plan, Problem, Topic, check, init};
+pub use workers::{Work, share};
 
 /// Where the brokers are, and what the names of our topics begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod cluster;
 pub mod fold;
 pub mod report;
 pub mod reprocess;

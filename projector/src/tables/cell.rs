@@ -34,6 +34,24 @@ impl Cell {
 
     /// Appends the stored form.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+        encode_entries(self.days()?.iter().chain(&self.entries), out);
+        Ok(())
+    }
+
+    /// The stored form in two: the whole day, and its quarters.
+    pub fn encode_apart(&self) -> Result<(Vec<u8>, Vec<u8>)> {
+        let (mut whole, mut quarters) = (Vec::new(), Vec::new());
+        encode_entries(self.days()?.iter(), &mut whole);
+        encode_entries(self.entries.iter(), &mut quarters);
+        Ok((whole, quarters))
+    }
+
+    /// A cell of its stored quarters.
+    pub fn of_quarters(bytes: &[u8]) -> Result<Self> {
+        Ok(Self { entries: stored(bytes).collect::<Result<_>>()? })
+    }
+
+    fn days(&self) -> Result<Entries> {
         let mut days = Entries::new();
         for (key, by) in &self.entries {
             let key = key & MEASURE_MASK;
@@ -42,8 +60,7 @@ impl Cell {
                 Err(at) => days.insert(at, (key, *by)),
             }
         }
-        encode_entries(days.iter().chain(&self.entries), out);
-        Ok(())
+        Ok(days)
     }
 }
 

@@ -17,10 +17,10 @@ mod spans;
 mod terms;
 mod writer;
 
-pub(crate) use cell::{WHOLE_DAY, stored_entries};
+pub(crate) use cell::{Cell, WHOLE_DAY, stored_entries};
 pub(crate) use cells::{OTHER, has_other};
 pub(crate) use names::Names;
-pub(crate) use rows::{HitRow, StoredChange, StoredClick, StoredConversion, decode};
+pub(crate) use rows::{Decision, HitRow, StoredChange, StoredClick, StoredConversion, decode, encode};
 pub(crate) use schema::open_reader;
 pub(crate) use spans::{Order, ranges};
 pub(crate) use terms::{Kind, Segments, Term, term};

@@ -5,7 +5,6 @@
 use std::{sync::mpsc::Sender, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use pipeline::kafka::{Cluster, Topic, Voice};
 use rdkafka::{
     ClientContext, TopicPartitionList,
     config::RDKafkaLogLevel,
@@ -13,28 +12,35 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
+use super::{Cluster, Topic, Voice};
+
 pub(super) enum Move {
     Given(Vec<u16>),
     Taken(Vec<u16>),
 }
 
 pub(super) struct Group {
+    role: &'static str,
     consumer: BaseConsumer<Moves>,
 }
 
 impl Group {
-    pub(super) fn join(cluster: &Cluster, moves: Sender<Move>) -> Result<Self> {
+    /// `role` is who works: each role shares the partitions of `events` among its own processes.
+    pub(super) fn join(cluster: &Cluster, role: &'static str, moves: Sender<Move>) -> Result<Self> {
         let mut config = cluster.reader();
         config
-            .set("group.id", format!("{}-matcher", cluster.prefix))
+            .set("group.id", format!("{}-{role}", cluster.prefix))
             // Partitions that stay where they are go on while others move.
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "2000");
-        let consumer: BaseConsumer<Moves> =
-            config.create_with_context(Moves { moves }).context("the matcher's group cannot be joined")?;
-        consumer.subscribe(&[&cluster.topic(Topic::Events)]).context("the matcher's group cannot be joined")?;
-        Ok(Self { consumer })
+        let consumer: BaseConsumer<Moves> = config
+            .create_with_context(Moves { moves })
+            .with_context(|| format!("the {role}'s group cannot be joined"))?;
+        consumer
+            .subscribe(&[&cluster.topic(Topic::Events)])
+            .with_context(|| format!("the {role}'s group cannot be joined"))?;
+        Ok(Self { role, consumer })
     }
 
     /// Serves the group's callbacks; they are called nowhere else.
@@ -42,9 +48,9 @@ impl Group {
         if let Some(Err(error)) = self.consumer.poll(wait) {
             match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::GroupAuthorizationFailed | RDKafkaErrorCode::TopicAuthorizationFailed) => {
-                    bail!("Kafka does not let this user join the matcher's group: {error}")
+                    bail!("Kafka does not let this user join the {}'s group: {error}", self.role)
                 }
-                _ => tracing::debug!(%error, "the matcher's group"),
+                _ => tracing::debug!(%error, "the {}'s group", self.role),
             }
         }
         Ok(())
@@ -84,7 +90,7 @@ impl ConsumerContext for Moves {
 impl Moves {
     fn tell(&self, what: Move) {
         if self.moves.send(what).is_err() {
-            tracing::debug!("the matcher has ended");
+            tracing::debug!("who worked on the partitions has ended");
         }
     }
 }
