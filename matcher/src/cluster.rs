@@ -6,7 +6,6 @@
 //! Invariant: whatever happens to a partition here, its state is a function of `events[p]` and `outcomes[p]`.
 
 mod partition;
-mod sender;
 
 use std::{
     fs::File,

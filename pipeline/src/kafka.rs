@@ -18,13 +18,14 @@ mod outcomes;
 mod producer;
 mod reader;
 pub mod records;
+mod sender;
 mod session;
 mod spool;
 pub mod topics;
 mod workers;
 
 pub use node::{Node, NodeConfig, NodeThreads, SpoolConfig};
-pub use outcomes::{Met, OutcomeReader, Place};
+pub use outcomes::{Diverged, Met, OutcomeReader, Place};
 use rdkafka::{
     ClientConfig, ClientContext,
     config::RDKafkaLogLevel,
@@ -32,6 +33,7 @@ use rdkafka::{
     error::{KafkaError, KafkaResult},
 };
 pub use reader::{PartitionReader, ReadError};
+pub use sender::{Sender, Unknown};
 pub use topics::{Identity, Layout, MAX_PARTITIONS, Plan, Problem, Topic, check, init};
 pub use workers::{Work, share};
 

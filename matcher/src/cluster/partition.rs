@@ -15,13 +15,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use metrics::{counter, gauge};
 use pipeline::{
-    kafka::{Cluster, PartitionReader, Problem, Topic},
+    kafka::{Cluster, PartitionReader, Problem, Sender, Topic},
     lifecycle::CancellationToken,
 };
 use schemas::chain::Position;
 
 use self::life::{Life, Turn};
-use super::sender::Sender;
 use crate::{
     RULES,
     replica::{Checkpoint, Ends, Limits, Replica},

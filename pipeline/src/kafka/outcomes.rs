@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rdkafka::Message;
 use schemas::{
     Outcome,
@@ -45,6 +45,17 @@ pub struct Met {
     pub number: Number,
     /// After it.
     pub place: Place,
+}
+
+/// Nobody can go on behind it before somebody has looked at it.
+#[derive(thiserror::Error, Clone, Copy, Debug, PartialEq, Eq)]
+#[error(
+    "record {offset} of the outcomes, of event {src}, does not continue what was read before: two writers decided \
+     differently, or acknowledged data was lost"
+)]
+pub struct Diverged {
+    offset: u64,
+    src: u64,
 }
 
 pub struct OutcomeReader {
@@ -145,12 +156,7 @@ impl OutcomeReader {
                 self.hole.get_or_insert_with(Instant::now);
                 return Ok(Polled::Passed);
             }
-            Verdict::Diverged => bail!(
-                "ALARM: {}, of event {}, does not continue what was read before: two writers decided differently, or \
-                 acknowledged data was lost",
-                at(),
-                link.src
-            ),
+            Verdict::Diverged => return Err(Diverged { offset, src: link.src }.into()),
             Verdict::Take => {}
         }
         let outcome = serde_json::from_slice(payload).with_context(at)?;

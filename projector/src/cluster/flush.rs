@@ -5,7 +5,7 @@
 //! node of the database may lose its last seconds.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     num::NonZeroUsize,
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use lru::LruCache;
 use pipeline::kafka::{Met, Place as LogPlace};
 use schemas::{
-    EventId, Time,
+    ConversionId, EventId, Time,
     chain::{Chain, Position},
 };
 
@@ -50,33 +50,47 @@ impl Stand {
     pub const START: Stand = Stand { place: LogPlace::START, time: Time::from_ms(0), log_time: Time::from_ms(0) };
 }
 
+/// A place to restart from.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled {
+    pub stand: Stand,
+    /// How far the conversions on their topic had been read back then.
+    pub read: u64,
+}
+
 /// The writing side of one source partition.
 pub struct Writer {
     store: Store,
     partition: u16,
+    /// Where it began.
+    restart: Settled,
     stand: Stand,
     cells: Cells,
     rows: Vec<(u64, Row)>,
     /// The highest number of each run since the last flush.
     runs: HashMap<EventId, u64>,
     buckets: LruCache<(List, AccountKey, i32), ()>,
+    /// Something was taken since the last flush.
+    taken: bool,
     /// What was visible, and when; the oldest first.
-    settling: VecDeque<(Instant, Stand)>,
+    settling: VecDeque<(Instant, Settled)>,
 }
 
 impl Writer {
     /// Begins at the place to restart from.
     pub async fn open(store: Store, partition: u16) -> Result<Writer> {
-        let stand = read_restart(&store, partition).await?.unwrap_or(Stand::START);
+        let restart = read_restart(&store, partition).await?.unwrap_or(Settled { stand: Stand::START, read: 0 });
         let buckets = NonZeroUsize::new(BUCKETS).context("a cache of nothing")?;
         Ok(Writer {
             store,
             partition,
-            stand,
+            restart,
+            stand: restart.stand,
             cells: Cells::new()?,
             rows: Vec::new(),
             runs: HashMap::new(),
             buckets: LruCache::new(buckets),
+            taken: false,
             settling: VecDeque::new(),
         })
     }
@@ -90,11 +104,20 @@ impl Writer {
         self.rows.len() + self.cells.changed()
     }
 
+    pub fn restart(&self) -> Settled {
+        self.restart
+    }
+
+    pub fn has_taken(&self) -> bool {
+        self.taken
+    }
+
     /// Takes the outcome that follows.
     pub fn take(&mut self, met: &Met) -> Result<()> {
         if met.src != self.stand.place.position.next {
             bail!("outcome {} does not follow: {} is next", met.src, self.stand.place.position.next);
         }
+        self.taken = true;
         let folded = fold(&met.outcome);
         for row in writes(met.src, self.stand.log_time, &met.outcome, &folded)? {
             self.rows.push((met.src, row));
@@ -112,58 +135,72 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes everything that was taken. After an error the writer is of no use: open it again.
-    pub async fn flush(&mut self) -> Result<()> {
+    /// Writes everything that was taken, and gives the conversions that have a new version. `read`: how far the conversions
+    /// on their topic were read back. After an error the writer is of no use: open it again.
+    pub async fn flush(&mut self, read: u64) -> Result<BTreeSet<ConversionId>> {
+        if !self.taken {
+            return Ok(BTreeSet::new());
+        }
         let began = Instant::now();
-        self.write_rows().await?;
+        let changed = self.write_rows().await?;
         let cells = self.write_cells().await?;
         let runs = self
             .runs
             .drain()
             .map(|(run, n)| (i32::from(self.partition), run.bits().to_be_bytes().to_vec(), n as i64, n as i64 + 1));
         self.store.write_all(&self.store.statements.run, runs.collect::<Vec<_>>()).await?;
-        self.write_stand(Which::Visible, self.stand).await?;
+        self.write_visible().await?;
         metrics::counter!("clickback_projector_cells_written_total").increment(cells);
         metrics::histogram!("clickback_projector_flush_seconds").record(began.elapsed().as_secs_f64());
-        self.settling.push_back((Instant::now(), self.stand));
-        self.settle().await
+        self.settling.push_back((Instant::now(), Settled { stand: self.stand, read }));
+        self.taken = false;
+        Ok(changed)
     }
 
-    /// Moves *restart* to the newest place that was visible long enough.
-    pub async fn settle(&mut self) -> Result<()> {
+    /// The newest place that was visible long enough to restart from it, if there is one since the last time.
+    pub fn settled(&mut self) -> Option<Settled> {
         let mut settled = None;
-        while let Some((since, stand)) = self.settling.front()
+        while let Some((since, place)) = self.settling.front()
             && since.elapsed() >= SETTLED
         {
-            settled = Some(*stand);
+            settled = Some(*place);
             self.settling.pop_front();
         }
-        match settled {
-            Some(stand) => self.write_stand(Which::Restart, stand).await,
-            None => Ok(()),
-        }
+        settled
     }
 
-    async fn write_stand(&self, which: Which, stand: Stand) -> Result<()> {
-        let statement = match which {
-            Which::Visible => &self.store.statements.visible,
-            Which::Restart => &self.store.statements.restart,
-        };
-        let next = stand.place.position.next as i64;
+    pub async fn write_restart(&self, settled: Settled) -> Result<()> {
+        let (stand, place) = (settled.stand, settled.stand.place);
         let values = (
             i32::from(self.partition),
-            next,
-            stand.place.position.chain.as_str(),
-            stand.place.offset as i64,
+            place.position.next as i64,
+            place.position.chain.as_str(),
+            place.offset as i64,
             stand.time.ms(),
             stand.log_time.ms(),
-            next,
+            settled.read as i64,
+            place.position.next as i64,
         );
-        self.store.session.execute_unpaged(statement, values).await.context("a position cannot be written")?;
-        Ok(())
+        let written = self.store.session.execute_unpaged(&self.store.statements.restart, values).await;
+        written.map(drop).context("a position cannot be written")
     }
 
-    async fn write_rows(&mut self) -> Result<()> {
+    async fn write_visible(&self) -> Result<()> {
+        let (stand, place) = (self.stand, self.stand.place);
+        let values = (
+            i32::from(self.partition),
+            place.position.next as i64,
+            place.position.chain.as_str(),
+            place.offset as i64,
+            stand.time.ms(),
+            stand.log_time.ms(),
+            place.position.next as i64,
+        );
+        let written = self.store.session.execute_unpaged(&self.store.statements.visible, values).await;
+        written.map(drop).context("a position cannot be written")
+    }
+
+    async fn write_rows(&mut self) -> Result<BTreeSet<ConversionId>> {
         let rows = std::mem::take(&mut self.rows);
         let buckets = self.new_buckets(&rows);
         let statements = &self.store.statements;
@@ -177,7 +214,7 @@ impl Writer {
         for key in buckets {
             self.buckets.put(key, ());
         }
-        Ok(())
+        Ok(rows.iter().filter_map(|(_, row)| row.conversion()).collect())
     }
 
     fn new_buckets(&self, rows: &[(u64, Row)]) -> Vec<(List, AccountKey, i32)> {
@@ -342,11 +379,6 @@ impl Writer {
     }
 }
 
-enum Which {
-    Visible,
-    Restart,
-}
-
 /// An account as a whole has few cells: those of a period stand together. Values can be many: a day of a source partition.
 pub(super) fn partition_key(place: &Place, partition: u16) -> (i32, i32) {
     if place.family == Family::Account as u8 {
@@ -357,9 +389,14 @@ pub(super) fn partition_key(place: &Place, partition: u16) -> (i32, i32) {
 
 type StandRow = (Option<i64>, Option<String>, Option<i64>, Option<i64>, Option<i64>);
 
-async fn read_restart(store: &Store, partition: u16) -> Result<Option<Stand>> {
+async fn read_restart(store: &Store, partition: u16) -> Result<Option<Settled>> {
+    type Row = (Option<i64>, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
     let found = store.session.execute_unpaged(&store.statements.read_restart, (i32::from(partition),)).await?;
-    found.into_rows_result()?.maybe_first_row::<StandRow>()?.map_or(Ok(None), stand_of)
+    let Some((next, chain, place, time, log_time, read)) = found.into_rows_result()?.maybe_first_row::<Row>()? else {
+        return Ok(None);
+    };
+    let stand = stand_of((next, chain, place, time, log_time))?;
+    Ok(stand.map(|stand| Settled { stand, read: read.unwrap_or_default() as u64 }))
 }
 
 /// `None`: nothing was written there yet.

@@ -72,7 +72,8 @@ const TABLES: [&str; 8] = [
      PRIMARY KEY ((tenant, account, family, period, shard), day, value, partition))",
     "CREATE TABLE IF NOT EXISTS {t}.positions_{g} (partition int PRIMARY KEY, \
      next bigint, chain text, place bigint, time bigint, log_time bigint, \
-     restart_next bigint, restart_chain text, restart_place bigint, restart_time bigint, restart_log_time bigint)",
+     restart_next bigint, restart_chain text, restart_place bigint, restart_time bigint, restart_log_time bigint, \
+     restart_read bigint)",
     "CREATE TABLE IF NOT EXISTS {t}.runs_{g} (partition int, run blob, n bigint, PRIMARY KEY ((partition, run)))",
 ];
 
@@ -177,6 +178,16 @@ impl Store {
         Self::of(session, &database.keyspace, generation).await
     }
 
+    /// The live generation, if that is another one.
+    pub async fn newer(&self) -> Result<Option<Store>> {
+        let live = setting(&self.session, &self.keyspace, "live").await?.context("no generation is live")?;
+        let generation: u32 = live.parse().with_context(|| format!("the live generation is `{live}`"))?;
+        if generation == self.generation {
+            return Ok(None);
+        }
+        Self::of(Arc::clone(&self.session), &self.keyspace, generation).await.map(Some)
+    }
+
     pub async fn of(session: Arc<Session>, keyspace: &str, generation: u32) -> Result<Store> {
         let statements = Statements::prepare(&session, keyspace, generation).await?;
         Ok(Store { session, keyspace: keyspace.to_owned(), generation, statements: Arc::new(statements) })
@@ -276,12 +287,12 @@ impl Statements {
             .await?,
             restart: statement(
                 "INSERT INTO {t}.positions_{g} (partition, restart_next, restart_chain, restart_place, restart_time, \
-                 restart_log_time) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+                 restart_log_time, restart_read) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
             )
             .await?,
             read_restart: statement(
-                "SELECT restart_next, restart_chain, restart_place, restart_time, restart_log_time \
-                 FROM {t}.positions_{g} WHERE partition = ?",
+                "SELECT restart_next, restart_chain, restart_place, restart_time, restart_log_time, \
+                 restart_read FROM {t}.positions_{g} WHERE partition = ?",
             )
             .await?,
             run: statement("INSERT INTO {t}.runs_{g} (partition, run, n) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,

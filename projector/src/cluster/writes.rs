@@ -70,6 +70,16 @@ pub enum Row {
     Entry(Entry),
 }
 
+impl Row {
+    /// The conversion that it is a version of.
+    pub fn conversion(&self) -> Option<ConversionId> {
+        match self {
+            Row::Version { id, .. } => Some(*id),
+            Row::Click { .. } | Row::Hit { .. } | Row::Decision { .. } | Row::Entry(_) => None,
+        }
+    }
+}
+
 /// That something stands in a list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {

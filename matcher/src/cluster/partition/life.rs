@@ -10,7 +10,7 @@ use metrics::{Counter, Gauge, counter, gauge, histogram};
 use pipeline::{
     Draft, clock,
     kafka::{
-        ReadError,
+        ReadError, Sender, Topic,
         records::{self, Encoded, Number},
     },
     secrets::random_bits,
@@ -18,7 +18,7 @@ use pipeline::{
 use rdkafka::{Message, message::BorrowedMessage};
 use schemas::{Event, EventBody, EventId, Outcome, Time, bounds::RUN_LENGTH_MS, time::MINUTE_MS};
 
-use super::{super::sender::Sender, Partition};
+use super::Partition;
 use crate::{
     apply,
     decide::{Cause, UnknownRules, decide},
@@ -215,7 +215,7 @@ impl<'a> Life<'a> {
         let number = Number { from: event.from, n: event.n };
         let headers = records::outcome_headers(outcome.kind.code(), number, &link, traceparent.as_deref());
         self.meters.decided.increment(1);
-        let sent = self.sender.outcome(&Encoded { key, headers, payload });
+        let sent = self.sender.send(Topic::Outcomes, &Encoded { key, headers, payload });
         Ok(sent.err().map(|unknown| Turn::Again(unknown.to_string())))
     }
 
@@ -313,7 +313,7 @@ impl<'a> Life<'a> {
     }
 
     /// One a minute, by whoever works on the partition. Surplus ones are harmless.
-    fn tick(&mut self) -> Result<Option<super::super::sender::Unknown>> {
+    fn tick(&mut self) -> Result<Option<pipeline::kafka::Unknown>> {
         let now = clock::now();
         if !self.replica.is_caught_up() || self.leaving.is_some() || !is_due(self.next_tick, now) {
             return Ok(None);
@@ -327,7 +327,7 @@ impl<'a> Life<'a> {
         let event = draft.into_event(self.run, self.n);
         self.n += 1;
         let encoded = records::encode_event(&event, shard, None).context("a tick cannot be written")?;
-        Ok(self.sender.event(&encoded).err())
+        Ok(self.sender.send(Topic::Events, &encoded).err())
     }
 }
 

@@ -1,7 +1,7 @@
-//! Sends a partition's outcomes, and its ticks.
+//! Sends what a stage derives from one partition: outcomes, ticks, conversions.
 //!
 //! Invariant: what is not reported as delivered is unknown, never failed; after the first such report nothing more is
-//! sent, and the replica begins again with a new sender.
+//! sent, and the stage begins again with a new sender.
 
 use std::{
     sync::{
@@ -12,62 +12,55 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use pipeline::kafka::{Cluster, Topic, Voice, records::Encoded};
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer},
+    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
 };
 
-/// A broker that does not take a record for so long is away, and the replica has long begun again.
+use super::{Cluster, Topic, Voice, records::Encoded};
+
+/// A broker that does not take a record for so long is away, and the stage has long begun again.
 const DELIVERY: Duration = Duration::from_secs(20);
 /// For room in the client's queue.
 const ROOM: Duration = Duration::from_secs(5);
 
-pub(super) struct Sender {
+pub struct Sender {
     producer: ThreadedProducer<Reports>,
     broken: Arc<AtomicBool>,
-    events: String,
-    outcomes: String,
+    cluster: Cluster,
     partition: i32,
 }
 
 /// Something that was sent may not be there.
 #[derive(thiserror::Error, Debug)]
 #[error("what was sent may not have arrived")]
-pub(super) struct Unknown;
+pub struct Unknown;
 
 impl Sender {
-    pub(super) fn open(cluster: &Cluster, partition: u16) -> Result<Self> {
+    pub fn open(cluster: &Cluster, partition: u16) -> Result<Self> {
         let broken = Arc::new(AtomicBool::new(false));
         let mut config = cluster.producer();
         config
             .set("delivery.timeout.ms", DELIVERY.as_millis().to_string())
             .set("linger.ms", "2")
-            // One partition's share; what is under way is bounded by the replica as well.
+            // One partition's share; who sends bounds what is under way as well.
             .set("queue.buffering.max.kbytes", "32768");
         let reports = Reports { broken: Arc::clone(&broken) };
         let producer = config.create_with_context(reports).context("the Kafka client cannot be set up")?;
-        let (events, outcomes) = (cluster.topic(Topic::Events), cluster.topic(Topic::Outcomes));
-        Ok(Self { producer, broken, events, outcomes, partition: i32::from(partition) })
+        Ok(Self { producer, broken, cluster: cluster.clone(), partition: i32::from(partition) })
     }
 
-    pub(super) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
     }
 
-    pub(super) fn outcome(&self, record: &Encoded) -> Result<(), Unknown> {
-        self.send(&self.outcomes, record)
-    }
-
-    pub(super) fn event(&self, record: &Encoded) -> Result<(), Unknown> {
-        self.send(&self.events, record)
-    }
-
-    fn send(&self, topic: &str, record: &Encoded) -> Result<(), Unknown> {
+    /// To the sender's partition of a topic.
+    pub fn send(&self, topic: Topic, record: &Encoded) -> Result<(), Unknown> {
         let until = Instant::now() + ROOM;
-        let mut message = BaseRecord::to(topic)
+        let topic = self.cluster.topic(topic);
+        let mut message = BaseRecord::to(&topic)
             .partition(self.partition)
             .key(&record.key)
             .payload(&record.payload)
@@ -86,6 +79,12 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// Whether everything that was sent is delivered, within this time.
+    pub fn is_delivered(&self, wait: Duration) -> bool {
+        // A queue that is empty says nothing about a report that was bad.
+        self.producer.flush(wait).is_ok() && !self.is_broken()
     }
 }
 
