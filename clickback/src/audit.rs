@@ -3,14 +3,18 @@
 use std::process::ExitCode;
 
 use serde_json::json;
+use tokio::task::spawn_blocking;
 
 use crate::{
     cli::{AuditArgs, Common, LogFormat},
     out,
 };
 
-pub fn run(common: &Common, args: &AuditArgs) -> anyhow::Result<ExitCode> {
-    let audit = projector::audit::audit(&args.data)?;
+pub async fn run(common: &Common, args: AuditArgs) -> anyhow::Result<ExitCode> {
+    let audit = match args.cluster.cluster().await? {
+        Some((cluster, layout, database)) => projector::cluster::audit::audit(&cluster, &layout, &database).await?,
+        None => spawn_blocking(move || projector::audit::audit(&args.data)).await??,
+    };
     if common.log_format == LogFormat::Json {
         out::say_json(&json!({
             "position": audit.position, "cells": audit.cells, "hits": audit.hits, "clicks": audit.clicks,

@@ -74,12 +74,14 @@ pub enum Command {
     Run(RunArgs),
     /// `run` with a demo tenant and live simulated traffic, to look around
     Demo(DemoArgs),
-    /// Make the topics of a cluster; safe to repeat
+    /// Make the topics and tables of a cluster; safe to repeat
     Init(InitArgs),
     /// Role of a cluster: serve tracking links and postbacks, and write them to Kafka
     Ingest(IngestArgs),
     /// Role of a cluster: decide what becomes of clicks and postbacks
     Matcher(MatcherArgs),
+    /// Role of a cluster: keep the report tables and serve the API
+    Projector(ProjectorArgs),
     /// Manage API keys
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
@@ -184,15 +186,15 @@ ever share the work.
 The file of --key-file is made if it is missing and the cluster is new. Keep it as safe as the topics:
 without it nobody can read the tokens in the catalog.
 
-This version makes topics only; --scylla is taken and not used yet.";
+With --scylla it also makes the keyspace, named after the topics, and the report tables in it.";
 
 #[derive(Args, Debug, Clone)]
 #[command(after_help = INIT_HELP)]
 pub struct InitArgs {
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// Database of the report tables; not used yet
-    #[arg(long, value_name = "HOST:PORT,…", env = "CLICKBACK_SCYLLA")]
+    /// Nodes of the database of the report tables; without it only topics are made
+    #[arg(long, value_name = "HOST:PORT,…", env = "CLICKBACK_SCYLLA", value_parser = brokers)]
     pub scylla: Option<String>,
     /// Partitions of events, outcomes and conversions [default: as they are, else 8]
     #[arg(long, value_name = "N", env = "CLICKBACK_PARTITIONS",
@@ -251,6 +253,52 @@ pub struct MatcherArgs {
     /// Private listener: /livez, /readyz and /metrics
     #[arg(long, value_name = "ADDR", env = "CLICKBACK_ADMIN", default_value = "127.0.0.1:9081")]
     pub admin: SocketAddr,
+}
+
+const PROJECTOR_HELP: &str = "\
+Several processes share the work on the tables, and each of them answers every question. The tables
+are a cache: `clickback rebuild` builds them anew from the topics.
+
+SIGTERM writes what was taken, hands the partitions over and ends the process within 30 seconds.";
+
+#[derive(Args, Debug, Clone)]
+#[command(after_help = PROJECTOR_HELP)]
+pub struct ProjectorArgs {
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    #[command(flatten)]
+    pub scylla: ScyllaArgs,
+    #[command(flatten)]
+    pub key: KeyFileArgs,
+    /// Private listener: reports and setup; also /livez, /readyz and /metrics
+    #[arg(long, value_name = "ADDR", env = "CLICKBACK_API", default_value = "127.0.0.1:8081")]
+    pub api: SocketAddr,
+    /// How the public listener of `ingest` is reached from outside; links and postback URLs start with it
+    /// [default: http://127.0.0.1:8080]
+    #[arg(long, value_name = "URL", env = "CLICKBACK_PUBLIC_URL", value_parser = public_url)]
+    pub public_url: Option<String>,
+}
+
+/// Of commands that work on a folder or on a cluster.
+#[derive(Args, Debug, Clone)]
+pub struct MaybeClusterArgs {
+    /// Kafka brokers of a cluster, instead of a folder
+    #[arg(long, value_name = "HOST:PORT,…", env = "CLICKBACK_KAFKA", requires = "scylla", value_parser = brokers)]
+    pub kafka: Option<String>,
+    /// Nodes of the cluster's database
+    #[arg(long, value_name = "HOST:PORT,…", env = "CLICKBACK_SCYLLA", requires = "kafka", value_parser = brokers)]
+    pub scylla: Option<String>,
+    /// With --kafka: what the names of the topics begin with
+    #[arg(long, value_name = "NAME", env = "CLICKBACK_TOPIC_PREFIX", default_value = "clickback",
+          value_parser = topic_prefix)]
+    pub topic_prefix: String,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct ScyllaArgs {
+    /// Nodes of the database of the report tables; the keyspace is named after the topics
+    #[arg(long, value_name = "HOST:PORT,…", env = "CLICKBACK_SCYLLA", required = true, value_parser = brokers)]
+    pub scylla: String,
 }
 
 #[derive(Subcommand, Debug)]
@@ -320,11 +368,14 @@ pub struct AuditArgs {
     /// Folder to audit
     #[arg(long, value_name = "DIR", env = "CLICKBACK_DATA", default_value = "./data")]
     pub data: PathBuf,
+    #[command(flatten)]
+    pub cluster: MaybeClusterArgs,
 }
 
 const REBUILD_HELP: &str = "\
 With a process running on the folder, it goes on serving from the old tables until the new ones are
-complete. Returns when the new tables are in use.";
+complete. Returns when the new tables are in use. Of a cluster, this command builds the new tables by
+itself while the projectors go on with the old ones, which stay until the next rebuild.";
 
 #[derive(Args, Debug, Clone)]
 #[command(after_help = REBUILD_HELP)]
@@ -332,6 +383,8 @@ pub struct RebuildArgs {
     /// Folder whose tables are built anew
     #[arg(long, value_name = "DIR", env = "CLICKBACK_DATA", default_value = "./data")]
     pub data: PathBuf,
+    #[command(flatten)]
+    pub cluster: MaybeClusterArgs,
 }
 
 fn scope(text: &str) -> Result<Scope, String> {

@@ -1,15 +1,37 @@
 //! What the commands of a cluster have in common: where it is, and its key.
 
 use anyhow::{Context, bail};
-use pipeline::{Sealer, kafka::Cluster};
+use pipeline::{
+    Sealer,
+    kafka::{self, Cluster, Layout},
+};
+use projector::cluster::store::Database;
+use tokio::task::spawn_blocking;
 
-use crate::cli::{KafkaArgs, KeyFileArgs};
+use crate::cli::{KafkaArgs, KeyFileArgs, MaybeClusterArgs, ScyllaArgs};
 
 const KEY: &str = "CLICKBACK_KEY";
 
 impl KafkaArgs {
     pub fn cluster(&self) -> Cluster {
         Cluster::with_prefix(&self.kafka, &self.topic_prefix)
+    }
+}
+
+impl MaybeClusterArgs {
+    /// Where the cluster is, if one is meant. Fails if its topics are not right.
+    pub async fn cluster(&self) -> anyhow::Result<Option<(Cluster, Layout, Database)>> {
+        let (Some(kafka), Some(scylla)) = (&self.kafka, &self.scylla) else { return Ok(None) };
+        let cluster = Cluster::with_prefix(kafka, &self.topic_prefix);
+        let asked = cluster.clone();
+        let layout = spawn_blocking(move || kafka::check(&asked)).await??;
+        Ok(Some((cluster, layout, Database::new(scylla, &self.topic_prefix))))
+    }
+}
+
+impl ScyllaArgs {
+    pub fn database(&self, kafka: &KafkaArgs) -> Database {
+        Database::new(&self.scylla, &kafka.topic_prefix)
     }
 }
 

@@ -15,6 +15,7 @@ mod keys;
 mod listener;
 mod matcher_role;
 mod out;
+mod projector_role;
 mod rebuild;
 mod run;
 mod serve;
@@ -67,13 +68,14 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => serve(run::run(&common, args), Threads::join),
         Command::Demo(args) => serve(demo::run(&common, args), Threads::join),
-        Command::Init(args) => init::run(&common, &args).map(good),
+        Command::Init(args) => runtime()?.block_on(init::run(&common, args)).map(good),
         Command::Ingest(args) => serve(edge::run(&common, args), NodeThreads::join),
         Command::Matcher(args) => runtime()?.block_on(matcher_role::run(&common, args)).map(good),
+        Command::Projector(args) => serve(projector_role::run(&common, args), projector_role::Threads::join),
         Command::Key(KeyCommand::Create(args)) => runtime()?.block_on(key::create(&common, args)).map(good),
         Command::Rebuild(args) => runtime()?.block_on(rebuild::run(&common, args)).map(good),
         Command::Check(args) => check::run(&args),
-        Command::Audit(args) => audit::run(&common, &args),
+        Command::Audit(args) => runtime()?.block_on(audit::run(&common, args)),
     }
 }
 

@@ -17,9 +17,14 @@ use crate::{
 
 pub async fn run(common: &Common, args: RebuildArgs) -> anyhow::Result<()> {
     let begun = Instant::now();
-    let (outcomes, online) = match Running::on(&args.data).await? {
-        Some(running) => (running.rebuild().await?.outcomes, true),
-        None => (offline(&args.data).await?, false),
+    let (outcomes, online) = match args.cluster.cluster().await? {
+        Some((cluster, layout, database)) => {
+            (projector::cluster::rebuild::rebuild(&cluster, &layout, &database).await?, true)
+        }
+        None => match Running::on(&args.data).await? {
+            Some(running) => (running.rebuild().await?.outcomes, true),
+            None => (offline(&args.data).await?, false),
+        },
     };
     let seconds = begun.elapsed().as_secs_f64();
     match common.log_format {

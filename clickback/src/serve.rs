@@ -22,6 +22,7 @@ use pipeline::{
 };
 use projector::{
     api::{ApiConfig, ApiState, auth::AdminKey},
+    fresh::Freshness,
     run::Projector,
 };
 use schemas::{bounds, catalog::Scope};
@@ -135,11 +136,10 @@ impl Process {
             catalog: Arc::clone(&inside.catalog),
             appender: inside.appender.clone(),
             reports: inside.projector.reports.clone(),
-            visible: inside.projector.visible.clone(),
-            end,
-            data: start.data.to_owned(),
+            fresh: Freshness::Folder { visible: inside.projector.visible.clone(), end },
+            data: Some(start.data.to_owned()),
             public_url: public_url.clone(),
-            admin: admin_key().map(|key| AdminKey::new(&key)),
+            admin: admin_key(),
             health,
             metrics,
         });
@@ -234,8 +234,8 @@ pub fn load_catalog(data: &Path, log: &Log) -> anyhow::Result<Catalog> {
     Catalog::load(&log.reader()?, sealer).context("the catalog cannot be read")
 }
 
-fn admin_key() -> Option<String> {
-    std::env::var(ADMIN_KEY).ok().filter(|key| !key.is_empty())
+pub fn admin_key() -> Option<AdminKey> {
+    std::env::var(ADMIN_KEY).ok().filter(|key| !key.is_empty()).map(|key| AdminKey::new(&key))
 }
 
 /// Without a key nobody could ever use the folder, so the first start makes one, unless one is configured.

@@ -10,6 +10,8 @@
 mod answer;
 mod catalog;
 mod copy;
+mod ends;
+mod events;
 mod group;
 mod identity;
 mod node;
@@ -24,6 +26,8 @@ mod spool;
 pub mod topics;
 mod workers;
 
+pub use ends::LogEnds;
+pub use events::EventReader;
 pub use node::{Node, NodeConfig, NodeThreads, SpoolConfig};
 pub use outcomes::{Diverged, Met, OutcomeReader, Place};
 use rdkafka::{

@@ -5,7 +5,7 @@
 //! outcomes before that snapshot's position are taken in, then the piece is compared.
 
 mod compare;
-mod expected;
+pub(crate) mod expected;
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use pipeline::LogReader;
 
 use crate::{report::Reports, tables::generation};
-use compare::Comparison;
+pub(crate) use compare::Comparison;
 use expected::Expected;
 
 /// Bytes read from the log at once.

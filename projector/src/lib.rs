@@ -8,6 +8,7 @@ pub mod api;
 pub mod audit;
 pub mod cluster;
 pub mod fold;
+pub mod fresh;
 pub mod report;
 pub mod reprocess;
 pub mod run;

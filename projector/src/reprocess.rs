@@ -22,9 +22,9 @@ use schemas::{
     event::{Name, Reprocess},
     id::alias_shard,
 };
-use tokio::sync::watch;
 
 use crate::{
+    fresh::{Freshness, Wanted},
     report::{Reports, Snapshot},
     tables::{HitRow, Kind, Order, decode, ranges, term},
 };
@@ -63,7 +63,7 @@ impl Progress {
 pub struct Context {
     pub dir: PathBuf,
     pub reports: Reports,
-    pub visible: watch::Receiver<u64>,
+    pub fresh: Freshness,
     pub appender: Appender,
     pub catalog: Arc<Catalog>,
 }
@@ -113,8 +113,9 @@ async fn blocking<T: Send + 'static>(
 
 impl Job {
     async fn shows(&self, next: u64) -> Result<()> {
-        let mut visible = self.context.visible.clone();
-        visible.wait_for(|seen| *seen >= next).await.map(drop).map_err(|_| anyhow!("the projector has ended"))
+        let mut wanted = Wanted::default();
+        wanted.add_before(0, next);
+        self.context.fresh.shows(&wanted).await
     }
 
     fn with_settings<T>(&self, work: impl FnOnce(&View, &Again<'_>) -> Result<T>) -> Result<T> {

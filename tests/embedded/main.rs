@@ -1,18 +1,8 @@
-//! The contract of embedded mode, shown on the real binary: one module per part of DESIGN §5 to §8.
+//! What only one process on one folder has, shown on the real binary: its commands, its files, its faults, its restarts.
+//! What a user sees is in `tests/user`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
-mod accounts;
-mod answers;
-mod api;
-mod clicks;
 mod commands;
 mod faults;
-mod hostile;
-mod journeys;
-mod matching;
-mod postbacks;
-mod programs;
 mod records;
-mod reports;
-mod reprocess;
-mod seed;
+mod restarts;

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
 mod actions;
+pub mod cluster;
 mod command;
 mod role;
 mod server;

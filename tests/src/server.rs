@@ -10,32 +10,42 @@ use std::{
 
 use serde_json::Value;
 
-use crate::command;
+use crate::{
+    Role,
+    cluster::{self, Cluster},
+    command,
+};
 
 /// The admin key of every server that a test starts.
 pub const ADMIN_KEY: &str = "cbk_test_0123456789abcdefghjkmnpqrstvwxyz";
 const START: Duration = Duration::from_secs(60);
 
-/// A data folder that outlives the processes that run on it.
+/// A data folder that outlives the processes that run on it; or a cluster.
 #[derive(Clone)]
-pub struct Folder(Arc<tempfile::TempDir>);
+pub struct Folder {
+    dir: Arc<tempfile::TempDir>,
+    cluster: Option<Arc<Cluster>>,
+}
 
 impl Folder {
     #[allow(clippy::new_without_default, reason = "it makes a folder on disk")]
     pub fn new() -> Folder {
-        Folder(Arc::new(tempfile::tempdir().unwrap()))
+        Folder { dir: Arc::new(tempfile::tempdir().unwrap()), cluster: None }
     }
 
     /// What `--data` is given.
     pub fn data(&self) -> PathBuf {
-        self.0.path().join("data")
+        self.dir.path().join("data")
     }
 
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.dir.path()
     }
 
     pub fn audit(&self) -> command::Finished {
+        if let Some(cluster) = &self.cluster {
+            return cluster.audit();
+        }
         crate::clickback(&["audit", "--data", self.data().to_str().unwrap()])
     }
 
@@ -70,9 +80,41 @@ pub struct Server {
 }
 
 impl Server {
-    /// On a new folder.
+    /// On a new folder; or, where the tests run on a cluster, with a new tenant.
     pub fn start() -> Server {
-        Server::start_on(&Folder::new())
+        if cluster::is_meant() { Server::on_cluster() } else { Server::start_on(&Folder::new()) }
+    }
+
+    fn on_cluster() -> Server {
+        let cluster = Cluster::shared();
+        let folder = Folder { cluster: Some(Arc::clone(&cluster)), ..Folder::new() };
+        let mut server = Server {
+            child: None,
+            folder,
+            ingest: cluster.ingest.url("ingest"),
+            api: cluster.projector.url("api"),
+            key: String::new(),
+            http: client(),
+            greeting: Vec::new(),
+            errors: Arc::default(),
+        };
+        server.key = server.new_key(&Cluster::new_tenant(), "admin");
+        server
+    }
+
+    /// A key of this tenant, made on the command line.
+    pub fn new_key(&self, tenant: &str, scope: &str) -> String {
+        let mut args = ["key", "create", "--tenant", tenant, "--scope", scope].map(str::to_owned).to_vec();
+        match &self.folder.cluster {
+            Some(cluster) => {
+                args.extend(cluster.topics());
+                args.extend(["--key-file".to_owned(), cluster.key_file()]);
+            }
+            None => args.extend(["--data".to_owned(), self.folder.data().to_str().unwrap().to_owned()]),
+        }
+        let made = crate::clickback(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        made.stdout.trim().to_owned()
     }
 
     pub fn start_on(folder: &Folder) -> Server {
@@ -134,6 +176,9 @@ impl Server {
 
     /// What the process wrote to stderr so far.
     pub fn stderr(&self) -> String {
+        if let Some(cluster) = &self.folder.cluster {
+            return [&cluster.ingest, &cluster.matcher, &cluster.projector].map(Role::stderr).concat();
+        }
         self.errors.lock().unwrap().clone()
     }
 

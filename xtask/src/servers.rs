@@ -2,8 +2,9 @@
 
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io::{self, Write as _},
+    process::Command,
     thread,
 };
 
@@ -33,8 +34,21 @@ pub fn test(mut args: Vec<OsString>) -> Result<()> {
         bail!("told to end");
     }
     announce(&stack)?;
+    let mut tested = succeed(&mut command(&stack, &["--workspace"], &args, &binary, long));
+    // What a user sees is tested on a cluster, too. Who named tests wants those only.
+    if tested.is_ok() && args.is_empty() && stack.kafka.is_ok() && stack.scylla.is_ok() {
+        let mut again = command(&stack, &["--package", "system-tests", "--test", "user"], &[], &binary, long);
+        tested = succeed(again.env("CLICKBACK_TEST_MODE", "cluster"));
+    }
+    for end in stack.ended() {
+        eprintln!("xtask: {end}");
+    }
+    tested
+}
+
+fn command(stack: &Stack, which: &[&str], args: &[OsString], binary: &OsStr, long: bool) -> Command {
     let mut test = crate::cargo();
-    test.args(["test", "--workspace"]).args(args).env("CLICKBACK_BIN", binary);
+    test.arg("test").args(which).args(args).env("CLICKBACK_BIN", binary);
     for (_, variable, service) in stack.services() {
         match service {
             Ok(service) => test.env(variable, &service.addresses),
@@ -50,11 +64,7 @@ pub fn test(mut args: Vec<OsString>) -> Result<()> {
     if long {
         test.env("CLICKBACK_LONG", "1");
     }
-    let tested = succeed(&mut test);
-    for end in stack.ended() {
-        eprintln!("xtask: {end}");
-    }
-    tested
+    test
 }
 
 fn build(args: &[OsString]) -> Result<OsString> {

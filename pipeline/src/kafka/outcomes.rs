@@ -83,6 +83,11 @@ impl OutcomeReader {
         Ok(self.reader.ends()?.1)
     }
 
+    /// What is read next; everything before was met, and taken or skipped.
+    pub fn offset(&self) -> u64 {
+        self.reader.next()
+    }
+
     pub fn place(&self) -> Place {
         self.place
     }

@@ -55,6 +55,11 @@ impl PartitionReader {
         Ok((u64::try_from(first).unwrap_or_default(), u64::try_from(end).unwrap_or_default()))
     }
 
+    /// The offset that is read next.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     pub fn seek(&mut self, next: u64) -> Result<(), Problem> {
         let asking = |error: KafkaError| Problem::asking(&self.topic, &error);
         let mut list = TopicPartitionList::new();

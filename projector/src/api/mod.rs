@@ -41,11 +41,11 @@ use axum::{
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
-use pipeline::{Appender, Catalog, LogEnd, lifecycle::Health, telemetry::Metrics};
+use pipeline::{Appender, Catalog, lifecycle::Health, telemetry::Metrics};
 use schemas::bounds;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
-use crate::report::Reports;
+use crate::{fresh::Freshness, report::Reports};
 use auth::AdminKey;
 use idempotency::InFlight;
 use problem::Problem;
@@ -59,12 +59,9 @@ pub struct ApiConfig {
     pub catalog: Arc<Catalog>,
     pub appender: Appender,
     pub reports: Reports,
-    /// The next `src` that the tables do not show yet.
-    pub visible: watch::Receiver<u64>,
-    /// The next `src` that the log has not acknowledged yet.
-    pub end: Arc<LogEnd>,
-    /// The folder of the log, for reprocesses.
-    pub data: PathBuf,
+    pub fresh: Freshness,
+    /// The folder of the log, for reprocesses; a cluster has none.
+    pub data: Option<PathBuf>,
     /// Where visitors and operators reach the public listener.
     pub public_url: String,
     /// `CLICKBACK_ADMIN_KEY`.
@@ -81,9 +78,8 @@ pub struct Inner {
     pub catalog: Arc<Catalog>,
     pub appender: Appender,
     pub reports: Reports,
-    pub visible: watch::Receiver<u64>,
-    pub end: Arc<LogEnd>,
-    data: PathBuf,
+    pub fresh: Freshness,
+    data: Option<PathBuf>,
     pub public_url: String,
     admin: Option<AdminKey>,
     health: Health,
@@ -106,8 +102,7 @@ impl ApiState {
             catalog: config.catalog,
             appender: config.appender,
             reports: config.reports,
-            visible: config.visible,
-            end: config.end,
+            fresh: config.fresh,
             data: config.data,
             public_url: config.public_url.trim_end_matches('/').to_owned(),
             admin: config.admin,

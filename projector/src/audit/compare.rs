@@ -27,11 +27,26 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    fn differs(&mut self, line: impl FnOnce() -> String) {
+    pub fn differs(&mut self, line: impl FnOnce() -> String) {
         self.audit.different += 1;
         if self.audit.differences.len() < SHOWN {
             self.audit.differences.push(line());
         }
+    }
+}
+
+impl Comparison {
+    /// Of another part of the log, up to a position of its own.
+    pub fn add(&mut self, other: Comparison, position: u64) {
+        let (to, from) = (&mut self.audit, other.audit);
+        to.position += position;
+        to.cells += from.cells;
+        to.hits += from.hits;
+        to.clicks += from.clicks;
+        to.conversions += from.conversions;
+        to.different += from.different;
+        let room = SHOWN.saturating_sub(to.differences.len());
+        to.differences.extend(from.differences.into_iter().take(room));
     }
 }
 

@@ -121,12 +121,19 @@ pub struct Cells {
     added: HashMap<CellKey, Vec<Added>>,
     /// Of this flush: cells that were known, and those that are new.
     held: HashMap<CellKey, StoredCell>,
+    /// Values that may be named per place.
+    limit: usize,
 }
 
 impl Cells {
     pub fn new() -> Result<Self> {
+        Self::with_limit(FREE_VALUES_PER_DAY)
+    }
+
+    fn with_limit(limit: usize) -> Result<Self> {
         let size = |size| NonZeroUsize::new(size).context("a cache of nothing");
         Ok(Self {
+            limit,
             known: LruCache::new(size(CELLS)?),
             named: LruCache::new(size(PLACES)?),
             added: HashMap::new(),
@@ -190,8 +197,8 @@ impl Cells {
                 unread.push(key);
                 continue;
             }
-            let full = named.len() >= FREE_VALUES_PER_DAY
-                && named.values().filter(|first| **first < src).count() >= FREE_VALUES_PER_DAY;
+            let full = named.len() >= self.limit
+                && named.values().filter(|first| **first < src).count() >= self.limit;
             if !full {
                 named.insert(key.value.clone(), src);
                 // Nobody named it before, so it has no row.
@@ -240,3 +247,6 @@ impl Cells {
         Ok(written)
     }
 }
+
+#[cfg(test)]
+mod tests;

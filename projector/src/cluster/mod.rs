@@ -6,12 +6,14 @@
 //! Invariant: what the tables show of a source partition at its *visible* position is the fold of exactly the outcomes
 //! before it.
 
+pub mod audit;
 mod cells;
 mod conversions;
 mod flush;
 mod lists;
 mod partition;
 pub mod positions;
+pub mod rebuild;
 pub mod store;
 mod writes;
 

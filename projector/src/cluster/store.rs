@@ -80,8 +80,12 @@ const TABLES: [&str; 8] = [
 const SETTINGS: &str = "CREATE TABLE IF NOT EXISTS {t}.settings (name text PRIMARY KEY, value text)";
 
 /// Makes the keyspace and the first tables; what is there already is checked.
-pub async fn init(database: &Database, cluster: &str, replication: u32) -> Result<()> {
+///
+/// `replication`: copies of each row; as a rule 3 where there are so many nodes, else 1.
+pub async fn init(database: &Database, cluster: &str, replication: Option<u32>) -> Result<()> {
     let session = database.connect().await?;
+    let nodes = session.get_cluster_state().get_nodes_info().len();
+    let replication = replication.unwrap_or(if nodes >= 3 { 3 } else { 1 });
     let keyspace = &database.keyspace;
     let create = format!(
         "CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = \
@@ -159,8 +163,14 @@ pub(super) struct Statements {
 }
 
 impl Store {
-    /// The live generation. Fails where the keyspace is not of this cluster.
+    /// The live generation. Fails where the keyspace is not of this cluster, or was written by another version.
     pub async fn open(database: &Database, cluster: &str) -> Result<Store> {
+        let store = Self::open_any_form(database, cluster).await?;
+        store.check_form().await?;
+        Ok(store)
+    }
+
+    pub async fn open_any_form(database: &Database, cluster: &str) -> Result<Store> {
         let session = Arc::new(database.connect().await?);
         let missing = || {
             format!(
@@ -185,7 +195,31 @@ impl Store {
         if generation == self.generation {
             return Ok(None);
         }
-        Self::of(Arc::clone(&self.session), &self.keyspace, generation).await.map(Some)
+        let newer = Self::of(Arc::clone(&self.session), &self.keyspace, generation).await?;
+        newer.check_form().await?;
+        Ok(Some(newer))
+    }
+
+    async fn check_form(&self) -> Result<()> {
+        let form = setting(&self.session, &self.keyspace, &format!("form-{}", self.generation)).await?;
+        if form.as_deref() == Some(FORM.to_string().as_str()) {
+            return Ok(());
+        }
+        bail!(
+            "the tables were made by another version of clickback (form {}, and this one writes {FORM}): run \
+             `clickback rebuild` of this version",
+            form.as_deref().unwrap_or("unknown")
+        )
+    }
+
+    pub async fn drop_tables(&self, generation: u32) -> Result<()> {
+        for text in TABLES {
+            let Some(name) = text.split(['.', '(']).nth(1) else { continue };
+            let name = name.trim().replace("{g}", &generation.to_string());
+            let text = format!("DROP TABLE IF EXISTS {}.{name}", self.keyspace);
+            self.session.query_unpaged(text, ()).await.context("old tables cannot be dropped")?;
+        }
+        Ok(())
     }
 
     pub async fn of(session: Arc<Session>, keyspace: &str, generation: u32) -> Result<Store> {

@@ -30,7 +30,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
-use crate::api::{self, ApiConfig, ApiState, auth, auth::AdminKey};
+use crate::{
+    api::{self, ApiConfig, ApiState, auth, auth::AdminKey},
+    fresh::Freshness,
+};
 
 pub const ADMIN: &str = "cbk_configured_secret";
 
@@ -103,9 +106,8 @@ impl World {
             catalog,
             appender: appender.clone(),
             reports: projector.reports.clone(),
-            visible: projector.visible.clone(),
-            end,
-            data: dir.path().to_owned(),
+            fresh: Freshness::Folder { visible: projector.visible.clone(), end },
+            data: Some(dir.path().to_owned()),
             public_url: "https://go.example/".to_owned(),
             admin: Some(AdminKey::new(ADMIN)),
             health,

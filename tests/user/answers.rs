@@ -4,7 +4,7 @@ use base64::Engine;
 use hmac::Mac;
 use reqwest::Method;
 use serde_json::{Value, json};
-use system_tests::{Account, Answer, Server, Setup};
+use system_tests::{Answer, Server};
 
 #[tokio::test]
 async fn accepted_and_rejected_are_200_and_durable() {
@@ -81,22 +81,6 @@ async fn an_address_that_is_not_allowed_is_403_and_recorded() {
     server.postback(&account, "dyn=a&signups=1").await.expect(403).receipt();
     let rows = server.postbacks_report("reason=address_not_allowed").await;
     assert_eq!(rows["rows"].as_array().unwrap().len(), 1);
-}
-
-#[tokio::test]
-async fn forwarded_addresses_are_believed_only_from_trusted_proxies() {
-    let folder = system_tests::Folder::new();
-    let call = async |server: &Server, account: &Account| {
-        let url = format!("{}/post-back/{}?dyn=a&signups=1", server.ingest, account.token);
-        Answer::of(server.http.get(url).header("X-Forwarded-For", "198.51.100.7")).await.status
-    };
-    let server = Server::start_on(&folder);
-    let account = server.create_account(json!({ "allow": ["198.51.100.0/24"] })).await;
-    assert_eq!(call(&server, &account).await, 403);
-    server.stop();
-    let args = vec!["--trusted-proxy".to_owned(), "127.0.0.0/8".to_owned()];
-    let server = Server::start_with(&folder, Setup { args, ..Setup::default() });
-    assert_eq!(call(&server, &account).await, 200);
 }
 
 /// The address is cut before anything is durable.

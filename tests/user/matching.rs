@@ -40,17 +40,7 @@ async fn a_click_of_another_account_is_wrong_account_and_of_another_tenant_unkno
     let row = server.decided(&other, &format!("clickId={}&signups=1", click.id)).await;
     assert_eq!(outcome(&row), ("rejected", "wrong_account"));
 
-    let key = system_tests::clickback(&[
-        "key",
-        "create",
-        "--tenant",
-        "other",
-        "--scope",
-        "admin",
-        "--data",
-        server.folder.data().to_str().unwrap(),
-    ]);
-    let key = key.stdout.split_whitespace().last().unwrap().to_owned();
+    let key = server.new_key("other", "admin");
     let body = json!({ "name": "Theirs", "program": "generic", "waiting_days": 0 });
     let theirs = server.call_as(&key, reqwest::Method::POST, "/v1/accounts", Some(&body)).await.expect(201).json();
     let url = format!("{}/post-back/{}", server.ingest, theirs["token"].as_str().unwrap());
