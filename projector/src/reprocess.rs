@@ -133,7 +133,7 @@ impl Job {
         let mut found = Found::default();
         let mut events = self.events()?;
         self.with_settings(|_, again| {
-            let touched = self.context.reports.live.read(|snapshot| self.touched(snapshot, &mut events, again))?;
+            let touched = self.context.reports.live()?.read(|snapshot| self.touched(snapshot, &mut events, again))?;
             found.hits = touched.len() as u64;
             for hit in touched {
                 if let Some(name) = hit.name {
@@ -239,7 +239,7 @@ impl Job {
     fn build(&self, names: &[(Name, BTreeSet<u64>)]) -> Result<Vec<Built>> {
         let mut events = self.events()?;
         self.with_settings(|_, again| {
-            self.context.reports.live.read(|snapshot| {
+            self.context.reports.live()?.read(|snapshot| {
                 let mut built = Vec::with_capacity(names.len());
                 for (name, range) in names {
                     // Each history is of one snapshot, whose position it carries.

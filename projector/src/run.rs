@@ -334,9 +334,8 @@ impl Follower {
             Some(tables) => Ok((self.generation.clone(), tables)),
             None => generation::create(&self.dir, number, true),
         });
-        match opened {
-            Ok((generation, tables)) => self.switch(generation, tables),
-            Err(error) => tracing::error!(error = format!("{error:#}"), "the tables cannot be opened"),
+        if let Err(error) = opened.and_then(|(generation, tables)| self.switch(generation, tables)) {
+            tracing::error!(error = format!("{error:#}"), "the tables cannot be opened");
         }
     }
 
@@ -345,16 +344,17 @@ impl Follower {
         self.number
     }
 
-    fn switch(&mut self, generation: Generation, tables: Tables) {
+    fn switch(&mut self, generation: Generation, tables: Tables) -> Result<()> {
         let old = std::mem::replace(&mut self.generation, generation);
         self.tables = tables;
         if old != self.generation {
-            self.links.reports.live.switch(&self.generation.path);
+            self.links.reports.live()?.switch(&self.generation.path);
             if let Err(error) = old.delete() {
                 tracing::warn!(error = format!("{error:#}"), "old tables stay behind until the next start");
             }
         }
         self.links.visible.send_replace(self.tables.position().next);
+        Ok(())
     }
 
     fn rebuilds(&mut self) -> Result<()> {
@@ -396,8 +396,7 @@ impl Follower {
         }
         tables.flush(end)?;
         tables.set_live()?;
-        self.switch(generation, tables);
-        Ok(())
+        self.switch(generation, tables)
     }
 }
 

@@ -24,12 +24,12 @@ use crate::{
     testing::{START, Step, TENANT, World, append, directory, folder, nth_conversion, open_log, steps},
 };
 
-fn reports(dir: &std::path::Path) -> Reports {
+pub(crate) fn reports(dir: &std::path::Path) -> Reports {
     Reports::at(&generation::live(dir).unwrap().unwrap().path)
 }
 
 /// Takes everything from the log into new tables at once.
-fn fill(dir: &std::path::Path, log: &LogReader) -> Tables {
+pub(crate) fn fill(dir: &std::path::Path, log: &LogReader) -> Tables {
     let (_, mut tables) = generation::open(dir, log).unwrap();
     crate::run::catch_up_for_tests(log, &mut tables);
     tables
@@ -96,7 +96,7 @@ proptest! {
         let directory = directory();
         for query in queries {
             let by_cells = reports.conversions_report(&directory, &query).unwrap();
-            let by_rows = reports.live.read(|snapshot| crate::report::answer_by_rows(snapshot, &directory, &query)).unwrap();
+            let by_rows = reports.live().unwrap().read(|snapshot| crate::report::answer_by_rows(snapshot, &directory, &query)).unwrap();
             prop_assert_eq!(&by_cells.rows, &by_rows.rows, "{:?}", query);
             prop_assert_eq!(&by_cells.totals, &by_rows.totals);
             paged(&reports, &query, &by_cells.rows)?;
@@ -139,7 +139,7 @@ proptest! {
     }
 }
 
-fn queries() -> impl Strategy<Value = ReportQuery> {
+pub(crate) fn queries() -> impl Strategy<Value = ReportQuery> {
     let dimensions = proptest::sample::subsequence(Dimension::ALL.to_vec(), 0..4).prop_shuffle();
     let value = prop_oneof!["V[0-3]", "!V[0-3]", Just(String::new()), Just("!".to_owned()), "lnk_[0-2]", "acc_[0-2]"];
     let of = proptest::sample::select(Dimension::ALL[3..12].to_vec());
@@ -189,7 +189,7 @@ fn paged(reports: &Reports, query: &ReportQuery, whole: &[crate::report::ReportR
     Ok(())
 }
 
-fn postbacks(limit: usize) -> PostbackQuery {
+pub(crate) fn postbacks(limit: usize) -> PostbackQuery {
     PostbackQuery {
         tenant: TENANT.to_owned(),
         now: Time::from_ms(START),
@@ -200,7 +200,7 @@ fn postbacks(limit: usize) -> PostbackQuery {
     }
 }
 
-fn pages(reports: &Reports, query: &PostbackQuery) -> Vec<crate::report::PostbackRow> {
+pub(crate) fn pages(reports: &Reports, query: &PostbackQuery) -> Vec<crate::report::PostbackRow> {
     let mut query = query.clone();
     let mut rows = Vec::new();
     loop {
@@ -214,11 +214,11 @@ fn pages(reports: &Reports, query: &PostbackQuery) -> Vec<crate::report::Postbac
     }
 }
 
-fn only(value: &str) -> Filter {
+pub(crate) fn only(value: &str) -> Filter {
     Filter(vec![Match::Is(value.to_owned())])
 }
 
-fn filters(limit: usize) -> Vec<PostbackQuery> {
+pub(crate) fn filters(limit: usize) -> Vec<PostbackQuery> {
     use schemas::{Reason, outcome::Status};
     let some = |change: fn(&mut PostbackQuery)| {
         let mut query = postbacks(limit);
@@ -370,7 +370,11 @@ fn a_read_ends_when_its_time_is_over() {
     let (reports, directory) = (reports(dir.path()), directory());
     let query = ReportQuery { now: Time::from_ms(START), tenant: TENANT.to_owned(), ..ReportQuery::default() };
     let ask = |until| {
-        reports.live.read_until(until, |snapshot| crate::report::answer_by_rows(snapshot, &directory, &query)).err()
+        reports
+            .live()
+            .unwrap()
+            .read_until(until, |snapshot| crate::report::answer_by_rows(snapshot, &directory, &query))
+            .err()
     };
     let now = std::time::Instant::now();
     assert!(matches!(ask(Some(now)), Some(QueryError::TooLong)));

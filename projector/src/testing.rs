@@ -125,6 +125,9 @@ pub struct World {
     conversions: Vec<Known>,
     waiting: BTreeMap<String, Vec<HitRef>>,
     now: i64,
+    tenant: String,
+    /// The number of the conversion that is made first.
+    first: usize,
 }
 
 pub fn account(number: u8) -> String {
@@ -145,7 +148,12 @@ fn state(number: u8) -> State {
 
 impl World {
     pub fn of(steps: &[Step]) -> World {
-        let mut world = World { now: START, ..World::default() };
+        World::of_tenant(TENANT, 0, steps)
+    }
+
+    /// One of several in the same tables. `first`: the number of the conversion that is made first.
+    pub fn of_tenant(tenant: &str, first: usize, steps: &[Step]) -> World {
+        let mut world = World { now: START, tenant: tenant.to_owned(), first, ..World::default() };
         for step in steps {
             world.now += 37_000;
             world.step(step);
@@ -158,7 +166,7 @@ impl World {
     }
 
     fn outcome(&self, kind: Kind) -> Outcome {
-        Outcome::blank(self.id(), TENANT, Time::from_ms(self.now), kind)
+        Outcome::blank(self.id(), &self.tenant, Time::from_ms(self.now), kind)
     }
 
     fn hit_ref(&self) -> HitRef {
@@ -175,7 +183,7 @@ impl World {
     fn hit(&self, account: &str, hit: HitRef, outcome: Status) -> HitOutcome {
         HitOutcome {
             hit,
-            tenant: TENANT.to_owned(),
+            tenant: self.tenant.clone(),
             account: account.to_owned(),
             program: "generic".to_owned(),
             click: None,
@@ -281,7 +289,7 @@ impl World {
 
     fn conversion(&self, goal: &str) -> Conversion {
         Conversion {
-            id: nth_conversion(self.conversions.len()),
+            id: nth_conversion(self.first + self.conversions.len()),
             version: 1,
             goal: goal.to_owned(),
             count: 1,
@@ -511,6 +519,7 @@ pub fn append(log: &mut Log, outcomes: &[Outcome]) -> Position {
 
 pub fn directory() -> Directory<'static> {
     Directory {
+        accounts: Box::new(|| (0..3).map(account).collect()),
         account: Box::new(|id| {
             let program = if id == "acc_0" { "generic" } else { "other" };
             Some(AccountNames {

@@ -59,7 +59,8 @@ pub fn run(reports: &Reports, ledger: &mut Ledger, comparison: &mut Comparison) 
 
 /// Reads one piece in one snapshot, after which the log is read up to its position.
 fn piece<T>(reports: &Reports, ledger: &mut Ledger, read: impl FnOnce(&Snapshot<'_>) -> Result<T>) -> Result<T> {
-    let (rows, next) = reports.live.read(|snapshot| Ok::<_, anyhow::Error>((read(snapshot)?, snapshot.as_of.next)))?;
+    let (rows, next) =
+        reports.live()?.read(|snapshot| Ok::<_, anyhow::Error>((read(snapshot)?, snapshot.as_of.next)))?;
     ledger.read_to(next)?;
     Ok(rows)
 }
@@ -183,7 +184,7 @@ fn hits(reports: &Reports, ledger: &mut Ledger, comparison: &mut Comparison) -> 
             while let Some(row) = rows.next()? {
                 let src: i64 = row.get(0)?;
                 let hit: HitRow<'_> = decode(row.get_ref(1)?.as_blob()?)?;
-                let (request, decision) = hashes(&show::postback(snapshot.names(), &hit))?;
+                let (request, decision) = hashes(&show::postback(snapshot.names().account_text(hit.account), &hit))?;
                 shown.push(ExpectedHit { row: src as u64, id: hit.id, request, decision });
             }
             Ok(shown)
@@ -226,7 +227,11 @@ fn clicks(reports: &Reports, ledger: &mut Ledger, comparison: &mut Comparison) -
             let mut shown: Vec<(i64, ClickId, u64)> = Vec::new();
             while let Some(row) = rows.next()? {
                 let click: StoredClick<'_> = decode(row.get_ref(1)?.as_blob()?)?;
-                shown.push((row.get(0)?, click.id, hash(&show::click(snapshot.names(), &click))?));
+                shown.push((
+                    row.get(0)?,
+                    click.id,
+                    hash(&show::click(snapshot.names().account_text(click.account), &click))?,
+                ));
             }
             Ok(shown)
         })?;

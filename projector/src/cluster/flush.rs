@@ -5,7 +5,7 @@
 //! node of the database may lose its last seconds.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     num::NonZeroUsize,
     time::{Duration, Instant},
 };
@@ -21,7 +21,7 @@ use schemas::{
 
 use super::{
     cells::{CellKey, Cells, Place, StoredCell},
-    lists::{List, PERIOD_DAYS},
+    lists::{List, PERIOD_DAYS, YEARS},
     store::{AT_ONCE, Store},
     writes::{AccountKey, Entry, Row, writes},
 };
@@ -69,7 +69,7 @@ pub struct Writer {
     rows: Vec<(u64, Row)>,
     /// The highest number of each run since the last flush.
     runs: HashMap<EventId, u64>,
-    buckets: LruCache<(List, AccountKey, i32), ()>,
+    buckets: LruCache<Bucket, ()>,
     /// Something was taken since the last flush.
     taken: bool,
     /// What was visible, and when; the oldest first.
@@ -202,39 +202,24 @@ impl Writer {
 
     async fn write_rows(&mut self) -> Result<BTreeSet<ConversionId>> {
         let rows = std::mem::take(&mut self.rows);
-        let buckets = self.new_buckets(&rows);
-        let statements = &self.store.statements;
-        let values = buckets.iter().map(|(list, of, bucket)| {
-            (*list as i8, of.tenant.as_str(), of.account.as_str(), list.year(*bucket), *bucket)
-        });
         // Before the rows: a bucket that is written down and empty does no harm.
-        self.store.write_all(&statements.bucket, values.collect::<Vec<_>>()).await?;
+        self.write_buckets(rows.iter().filter_map(|(_, row)| bucket_of(row))).await?;
         let writes = rows.iter().map(|(src, row)| self.write_row(*src, row));
         stream::iter(writes).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        for key in buckets {
-            self.buckets.put(key, ());
-        }
         Ok(rows.iter().filter_map(|(_, row)| row.conversion()).collect())
     }
 
-    fn new_buckets(&self, rows: &[(u64, Row)]) -> Vec<(List, AccountKey, i32)> {
-        let mut new = HashMap::new();
-        for (_, row) in rows {
-            let (list, of, time) = match row {
-                Row::Click { of, time, .. } => (List::Clicks, of.clone(), *time),
-                Row::Hit { of, time, .. } => (List::Hits, of.clone(), *time),
-                Row::Entry(entry) if entry.list.has_index() => {
-                    let of = AccountKey { tenant: entry.tenant.clone(), account: entry.scope.clone() };
-                    (entry.list, of, entry.time)
-                }
-                Row::Entry(_) | Row::Decision { .. } | Row::Version { .. } => continue,
-            };
-            let key = (list, of, list.bucket(time));
-            if !self.buckets.contains(&key) {
-                new.insert(key, ());
-            }
+    async fn write_buckets(&mut self, buckets: impl Iterator<Item = Bucket>) -> Result<()> {
+        let new: HashSet<Bucket> = buckets.filter(|key| !self.buckets.contains(key)).collect();
+        let values = new.iter().flat_map(|(list, of, bucket)| {
+            let (tenant, scope, year) = (of.tenant.as_str(), of.account.as_str(), list.year(*bucket));
+            [(*list as i8, tenant, scope, YEARS, year), (*list as i8, tenant, scope, year, *bucket)]
+        });
+        self.store.write_all(&self.store.statements.bucket, values.collect::<Vec<_>>()).await?;
+        for key in new {
+            self.buckets.put(key, ());
         }
-        new.into_keys().collect()
+        Ok(())
     }
 
     async fn write_row(&self, src: u64, row: &Row) -> Result<()> {
@@ -310,6 +295,8 @@ impl Writer {
             .try_collect::<HashMap<_, _>>()
             .await?;
         let cells = self.cells.apply(read, self.stand.place.position.next)?;
+        let days = cells.iter().map(|(key, _)| (List::Cells, key.place.of.clone(), key.place.day as i32));
+        self.write_buckets(days).await?;
         let writes = cells.iter().map(|(key, cell)| self.write_cell(key, cell));
         stream::iter(writes).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         Ok(cells.len() as u64)
@@ -317,7 +304,7 @@ impl Writer {
 
     /// Since when each value of a free dimension is named by this source partition.
     async fn named(&self, place: Place) -> Result<(Place, HashMap<String, u64>)> {
-        let (period, shard) = partition_key(&place, self.partition);
+        let (period, shard) = partition_key(place.family, place.day, self.partition);
         let of = &place.of;
         let values = (&of.tenant, &of.account, i16::from(place.family), period, shard, place.day as i32);
         let rows = self.store.session.execute_iter(self.store.statements.named.clone(), values).await?;
@@ -327,7 +314,7 @@ impl Writer {
     }
 
     async fn read_cell(&self, key: CellKey) -> Result<(CellKey, StoredCell)> {
-        let (period, shard) = partition_key(&key.place, self.partition);
+        let (period, shard) = partition_key(key.place.family, key.place.day, self.partition);
         let of = &key.place.of;
         let values = (
             &of.tenant,
@@ -352,7 +339,7 @@ impl Writer {
     }
 
     async fn write_cell(&self, key: &CellKey, cell: &StoredCell) -> Result<()> {
-        let (period, shard) = partition_key(&key.place, self.partition);
+        let (period, shard) = partition_key(key.place.family, key.place.day, self.partition);
         let of = &key.place.of;
         let mut measures = Vec::new();
         encode(&cell.measures, &mut measures)?;
@@ -379,12 +366,27 @@ impl Writer {
     }
 }
 
-/// An account as a whole has few cells: those of a period stand together. Values can be many: a day of a source partition.
-pub(super) fn partition_key(place: &Place, partition: u16) -> (i32, i32) {
-    if place.family == Family::Account as u8 {
-        return (place.day.div_euclid(PERIOD_DAYS) as i32, 0);
+/// Of a list, and of the scope that its buckets are written down under.
+type Bucket = (List, AccountKey, i32);
+
+fn bucket_of(row: &Row) -> Option<Bucket> {
+    match row {
+        Row::Click { of, time, .. } => Some((List::Clicks, of.clone(), List::Clicks.bucket(*time))),
+        Row::Hit { of, time, .. } => Some((List::Hits, of.clone(), List::Hits.bucket(*time))),
+        Row::Entry(Entry { list, tenant, scope, time, .. }) => {
+            let of = AccountKey { tenant: tenant.clone(), account: list.index(scope)?.to_owned() };
+            Some((*list, of, list.bucket(*time)))
+        }
+        Row::Decision { .. } | Row::Version { .. } => None,
     }
-    (place.day as i32, i32::from(partition))
+}
+
+/// An account as a whole has few cells: those of a period stand together. Values can be many: a day of a source partition.
+pub(super) fn partition_key(family: u8, day: i64, partition: u16) -> (i32, i32) {
+    if family == Family::Account as u8 {
+        return (day.div_euclid(PERIOD_DAYS) as i32, 0);
+    }
+    (day as i32, i32::from(partition))
 }
 
 type StandRow = (Option<i64>, Option<String>, Option<i64>, Option<i64>, Option<i64>);

@@ -15,6 +15,8 @@ pub enum List {
     /// Rows of hits and clicks themselves, by account.
     Hits = 1,
     Clicks,
+    /// Days on which an account has cells.
+    Cells,
     /// One hit by its id.
     HitId = 16,
     HitOfTenant,
@@ -47,7 +49,8 @@ impl List {
     pub fn span_ms(self) -> Option<i64> {
         match self {
             List::Hits | List::Clicks | List::HitOfTenant => Some(QUARTER_MS),
-            List::HitName
+            List::Cells
+            | List::HitName
             | List::HitTid
             | List::HitPlayer
             | List::ClickName
@@ -63,21 +66,25 @@ impl List {
     }
 
     pub fn bucket(self, time: Time) -> i32 {
-        self.span_ms().map_or(0, |span| time.ms().div_euclid(span) as i32)
+        let bucket = self.span_ms().map_or(0, |span| time.ms().div_euclid(span));
+        bucket.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
     }
 
-    /// Whether its buckets are written down.
-    pub fn has_index(self) -> bool {
-        matches!(
-            self,
+    /// The scope under which its buckets are written down. Of a list by name there are too many, so those of the tenant
+    /// are; a short list is all in one bucket.
+    pub fn index(self, scope: &str) -> Option<&str> {
+        self.span_ms()?;
+        match self {
             List::Hits
-                | List::Clicks
-                | List::HitOfTenant
-                | List::MadeOfTenant
-                | List::MadeOfAccount
-                | List::ChangedOfTenant
-                | List::ChangedOfAccount
-        )
+            | List::Clicks
+            | List::Cells
+            | List::HitOfTenant
+            | List::MadeOfTenant
+            | List::MadeOfAccount
+            | List::ChangedOfTenant
+            | List::ChangedOfAccount => Some(scope),
+            _ => Some(""),
+        }
     }
 
     /// The buckets of one list are themselves kept by about a year.
@@ -86,6 +93,9 @@ impl List {
         (i64::from(bucket)).div_euclid(per_year) as i32
     }
 }
+
+/// Stands for a year: its buckets are the years that have buckets.
+pub const YEARS: i32 = i32::MIN;
 
 /// A scope of two parts. Control characters are in no name.
 pub fn scope(account: &str, name: &str) -> String {

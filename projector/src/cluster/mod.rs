@@ -13,6 +13,7 @@ mod flush;
 mod lists;
 mod partition;
 pub mod positions;
+pub mod read;
 pub mod rebuild;
 pub mod store;
 mod writes;

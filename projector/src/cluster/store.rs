@@ -1,6 +1,6 @@
 //! The keyspace: its tables, its statements, and which generation of the tables is read.
 //!
-//! Owns: every CQL text that writes or makes tables. Refuses: counters, lightweight transactions, deletes, and statements
+//! Owns: every CQL text that writes or makes tables; `read` owns those of the reports. Refuses: counters, lightweight transactions, deletes, and statements
 //! that may not be sent twice.
 //! Invariant: a table's row depends on its key and on the newest time stamp alone, and time stamps come from the log.
 
@@ -12,6 +12,8 @@ use scylla::{
     client::{execution_profile::ExecutionProfile, session::Session, session_builder::SessionBuilder},
     statement::{Consistency, prepared::PreparedStatement},
 };
+
+use super::read::Reads;
 
 /// Statements under way at once, per partition of the log.
 pub const AT_ONCE: usize = 64;
@@ -137,6 +139,7 @@ pub struct Store {
     pub keyspace: String,
     pub generation: u32,
     pub(super) statements: Arc<Statements>,
+    pub(super) reads: Arc<Reads>,
 }
 
 impl std::fmt::Debug for Store {
@@ -224,7 +227,9 @@ impl Store {
 
     pub async fn of(session: Arc<Session>, keyspace: &str, generation: u32) -> Result<Store> {
         let statements = Statements::prepare(&session, keyspace, generation).await?;
-        Ok(Store { session, keyspace: keyspace.to_owned(), generation, statements: Arc::new(statements) })
+        let reads = Reads::prepare(&session, keyspace, generation).await?;
+        let (statements, reads) = (Arc::new(statements), Arc::new(reads));
+        Ok(Store { session, keyspace: keyspace.to_owned(), generation, statements, reads })
     }
 
     /// A table of this generation.
@@ -250,14 +255,14 @@ impl Store {
     }
 }
 
-async fn prepare(session: &Session, text: &str) -> Result<PreparedStatement> {
+pub(super) async fn prepare(session: &Session, text: &str) -> Result<PreparedStatement> {
     let mut statement = session.prepare(text).await.with_context(|| format!("cannot prepare `{text}`"))?;
     statement.set_is_idempotent(true);
     Ok(statement)
 }
 
 impl Statements {
-    async fn prepare(session: &Session, keyspace: &str, generation: u32) -> Result<Self> {
+    pub(super) async fn prepare(session: &Session, keyspace: &str, generation: u32) -> Result<Self> {
         let statement = async |text: &str| {
             let text = text.replace("{t}", keyspace).replace("{g}", &generation.to_string());
             prepare(session, &text).await

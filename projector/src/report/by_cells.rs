@@ -7,18 +7,14 @@ use schemas::{Time, time::DAY_MS};
 
 use super::{
     plan::{Account, Plan},
-    query::QueryError,
+    query::{Basis, QueryError},
     range::Range,
-    reader::Snapshot,
+    source::{Days, Piece, Source, Want},
     tally::{Groups, Item, NONE, OTHER_VALUES},
 };
 use crate::{
-    fold::{Family, Origin, QUARTER_MS, Sums},
-    tables::{
-        OTHER, WHOLE_DAY,
-        runs::{key, parts},
-        stored_entries,
-    },
+    fold::{Family, Measure, Origin, QUARTER_MS, Sums},
+    tables::{OTHER, WHOLE_DAY},
 };
 
 /// No value of a filter: control characters are in no value.
@@ -46,115 +42,38 @@ impl<'p> ByCells<'p> {
         Self { plan, family, range, items: HashMap::new(), marks: Marks::default() }
     }
 
-    pub fn read(&mut self, snapshot: &mut Snapshot<'_>, groups: &mut Groups) -> Result<(), QueryError> {
-        for account in &self.plan.accounts {
-            self.read_account(snapshot, groups, account)?;
-        }
-        Ok(())
+    pub fn read(&mut self, source: &mut dyn Source, groups: &mut Groups) -> Result<(), QueryError> {
+        let (plan, range) = (self.plan, self.range);
+        let values = plan.named_values().filter(|_| self.family != Family::Account);
+        let wants: Vec<_> = plan.accounts.iter().flat_map(|account| self.wants(account, values.as_deref())).collect();
+        let last = range.to.ms() - 1;
+        let is_whole = |day| whole_slot(plan, range, day).is_some();
+        let days =
+            Days { first: range.from.ms().div_euclid(DAY_MS), last: last.div_euclid(DAY_MS), is_whole: &is_whole };
+        source.cells(plan, &wants, &days, &mut |want, piece| self.take(groups, want, piece))
     }
 
-    fn read_account(
-        &mut self,
-        snapshot: &mut Snapshot<'_>,
-        groups: &mut Groups,
-        account: &Account,
-    ) -> Result<(), QueryError> {
+    fn wants<'a>(&self, account: &'a Account, values: Option<&'a [String]>) -> Vec<Want<'a>> {
+        let (whole, family) = (Family::Account as u8, self.family as u8);
+        let want = |family, part| Want { account, family, part, values: None };
         if self.family == Family::Account {
-            return self.read_family(snapshot, groups, account, Family::Account as u8, Part::Of(Sums::plus));
+            return vec![want(whole, Part::Of(Sums::plus))];
         }
+        let mut wants = Vec::with_capacity(5);
         if self.plan.admits(&Origin::default()) {
             // Those without a value are the account less everything that has one.
-            self.read_family(snapshot, groups, account, Family::Account as u8, Part::Rest(Sums::plus))?;
-            self.read_family(snapshot, groups, account, self.family as u8, Part::Rest(Sums::minus))?;
-            self.read_family(snapshot, groups, account, self.family as u8 | OTHER, Part::Rest(Sums::minus))?;
+            wants.push(want(whole, Part::Rest(Sums::plus)));
+            wants.push(want(family, Part::Rest(Sums::minus)));
+            wants.push(want(family | OTHER, Part::Rest(Sums::minus)));
         }
-        match self.plan.named_values() {
-            Some(values) => self.read_values(snapshot, groups, account, &values)?,
-            None => self.read_family(snapshot, groups, account, self.family as u8, Part::Of(Sums::plus))?,
-        }
-        self.read_family(snapshot, groups, account, self.family as u8 | OTHER, Part::Other)
+        wants.push(Want { values, ..want(family, Part::Of(Sums::plus)) });
+        wants.push(want(family | OTHER, Part::Other));
+        wants
     }
 
-    /// Reads a family's cells day by day. A day is read in one snapshot, as segments may be merged between two.
-    fn read_family(
-        &mut self,
-        snapshot: &mut Snapshot<'_>,
-        groups: &mut Groups,
-        account: &Account,
-        family: u8,
-        part: Part,
-    ) -> Result<(), QueryError> {
-        let (first, last) = self.days();
-        // An account as a whole has one cell a day.
-        let step = if family == Family::Account as u8 { last - first + 1 } else { 1 };
-        let mut day = first;
-        while day <= last {
-            let next = (day + step).min(last + 1);
-            let range = (key(family, account.number, day, ""), key(family, account.number, next, ""));
-            self.scan(snapshot, groups, account, part, range)?;
-            day = next;
-            snapshot.breathe()?;
-        }
-        Ok(())
-    }
-
-    /// Where a filter names the values, their cells are looked up one by one.
-    fn read_values(
-        &mut self,
-        snapshot: &mut Snapshot<'_>,
-        groups: &mut Groups,
-        account: &Account,
-        values: &[String],
-    ) -> Result<(), QueryError> {
-        let (first, last) = self.days();
-        for day in first..=last {
-            for value in values {
-                let from = key(self.family as u8, account.number, day, value);
-                // The key that follows a key is that key and a zero byte.
-                let to = [&from[..], b"\0"].concat();
-                self.scan(snapshot, groups, account, Part::Of(Sums::plus), (from, to))?;
-            }
-            snapshot.breathe()?;
-        }
-        Ok(())
-    }
-
-    fn scan(
-        &mut self,
-        snapshot: &Snapshot<'_>,
-        groups: &mut Groups,
-        account: &Account,
-        part: Part,
-        (from, to): (Vec<u8>, Vec<u8>),
-    ) -> Result<(), QueryError> {
-        let mut refused = None;
-        snapshot.runs().scan(snapshot.conn(), &from, &to, |key, cell| {
-            if refused.is_none()
-                && let Err(error) = self.take(snapshot, groups, account, part, key, cell)
-            {
-                refused = Some(error);
-            }
-            Ok(())
-        })?;
-        refused.map_or(Ok(()), Err)
-    }
-
-    fn days(&self) -> (i64, i64) {
-        let last = self.range.to.ms() - 1;
-        (self.range.from.ms().div_euclid(DAY_MS), last.div_euclid(DAY_MS))
-    }
-
-    fn take(
-        &mut self,
-        snapshot: &Snapshot<'_>,
-        groups: &mut Groups,
-        account: &Account,
-        part: Part,
-        key: &[u8],
-        cell: &[u8],
-    ) -> Result<(), QueryError> {
-        let (_, _, day, value) = parts(key)?;
-        let text = match part {
+    fn take(&mut self, groups: &mut Groups, want: &Want<'_>, piece: Piece<'_>) -> Result<(), QueryError> {
+        let Piece { day, value, entries, measure } = piece;
+        let text = match want.part {
             Part::Rest(_) => NONE,
             Part::Other => OTHER_VALUES,
             Part::Of(_) if self.family == Family::Account => NONE,
@@ -168,13 +87,12 @@ impl<'p> ByCells<'p> {
         let mut key = Vec::with_capacity(1 + self.plan.details.len());
         key.push(0);
         key.extend(self.plan.details.iter().map(|dimension| match dimension {
-            super::Dimension::Account => groups.texts.number(&account.name),
-            super::Dimension::Program => groups.texts.of_option(account.program.as_deref()),
+            super::Dimension::Account => groups.texts.number(&want.account.name),
+            super::Dimension::Program => groups.texts.of_option(want.account.program.as_deref()),
             _ => text,
         }));
-        let day_range = Range { from: Time::from_ms(day * DAY_MS), to: Time::from_ms((day + 1) * DAY_MS) };
-        let whole = self.whole_slot(day_range);
-        for entry in stored_entries(cell) {
+        let whole = whole_slot(self.plan, self.range, day);
+        for entry in entries {
             let (slot, code, sums) = entry?;
             if whole.is_some() && slot != WHOLE_DAY {
                 break;
@@ -183,40 +101,36 @@ impl<'p> ByCells<'p> {
                 Some(at) => at,
                 None if slot == WHOLE_DAY => continue,
                 None => {
-                    let time = day_range.from.plus_ms(i64::from(slot - 1) * QUARTER_MS);
+                    let time = Time::from_ms(day * DAY_MS).plus_ms(i64::from(slot - 1) * QUARTER_MS);
                     match self.plan.slots.at(time).filter(|_| self.range.contains(time)) {
                         Some(at) => at,
                         None => continue,
                     }
                 }
             };
-            let Some(item) = self.item(snapshot, groups, code)? else { continue };
+            let Some(item) = self.item(groups, code, measure)? else { continue };
             key[0] = at as u32;
-            if matches!(part, Part::Other) {
+            if matches!(want.part, Part::Other) {
                 self.mark(&key);
                 if !self.plan.admits(&origin(self.family, UNNAMED)) {
                     continue;
                 }
             }
-            groups.add(&key, item, part.signed(sums)?)?;
+            groups.add(&key, item, want.part.signed(sums)?)?;
         }
         Ok(())
     }
 
-    /// The slot that the whole day lies in, if the report takes all of it.
-    fn whole_slot(&self, day: Range) -> Option<usize> {
-        if day.from < self.range.from || day.to > self.range.to {
-            return None;
-        }
-        let at = self.plan.slots.at(day.from)?;
-        (day.to <= self.plan.slots.0[at].range.to).then_some(at)
-    }
-
-    fn item(&mut self, snapshot: &Snapshot<'_>, groups: &mut Groups, code: u32) -> Result<Option<Item>> {
+    fn item<'c>(
+        &mut self,
+        groups: &mut Groups,
+        code: u32,
+        measure: &dyn Fn(u32) -> Option<(Measure<'c>, Basis)>,
+    ) -> Result<Option<Item>> {
         if let Some(known) = self.items.get(&code) {
             return Ok(*known);
         }
-        let (measure, basis) = snapshot.names().measure(code).context("a cell has a measure that is not known")?;
+        let (measure, basis) = measure(code).context("a cell has a measure that is not known")?;
         let item = self.plan.wants(measure, basis).then(|| Item::of(measure, &mut groups.texts));
         self.items.insert(code, item);
         Ok(item)
@@ -225,6 +139,16 @@ impl<'p> ByCells<'p> {
     fn mark(&mut self, key: &[u32]) {
         self.marks.overflowed.insert(mark_key(self.plan, key));
     }
+}
+
+/// The slot that a whole UTC day lies in, if the report takes all of it.
+fn whole_slot(plan: &Plan, range: Range, day: i64) -> Option<usize> {
+    let day = Range { from: Time::from_ms(day * DAY_MS), to: Time::from_ms((day + 1) * DAY_MS) };
+    if day.from < range.from || day.to > range.to {
+        return None;
+    }
+    let at = plan.slots.at(day.from)?;
+    (day.to <= plan.slots.0[at].range.to).then_some(at)
 }
 
 /// The group less the value of its free dimension.
@@ -236,7 +160,7 @@ pub fn mark_key(plan: &Plan, key: &[u32]) -> (u32, Vec<u32>) {
 
 /// How a family's cells enter the report.
 #[derive(Clone, Copy)]
-enum Part {
+pub enum Part {
     /// Under their own value.
     Of(Sign),
     /// Under "without a value".
@@ -245,7 +169,7 @@ enum Part {
     Other,
 }
 
-type Sign = fn(Sums, Sums) -> Option<Sums>;
+pub type Sign = fn(Sums, Sums) -> Option<Sums>;
 
 impl Part {
     fn signed(self, sums: Sums) -> Result<Sums> {

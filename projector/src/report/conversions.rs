@@ -11,6 +11,7 @@ use super::{
     reader::Snapshot,
     rows::{ChangeRow, ClickRow, ConversionRow, Journey, Page},
     show,
+    source::time_of,
     walk::{Candidates, Go, Table, below, walk},
 };
 use crate::{
@@ -19,17 +20,13 @@ use crate::{
 };
 
 /// Hits and conversions that one journey shows.
-const JOURNEY: usize = 1_000;
+pub const JOURNEY: usize = 1_000;
 /// Days of changes that are looked up one by one; before that, all conversions are looked through.
 const DAYS_OF_CHANGES: i64 = 400;
 const EVERYTHING: [(i64, i64); 1] = [(0, i64::MAX)];
 
 pub fn page(snapshot: &mut Snapshot<'_>, query: &ConversionQuery) -> Result<Page<ConversionRow>, QueryError> {
-    let tz = zone(query.tz.as_deref().unwrap_or("UTC"))?;
-    let range = match (&query.from, &query.to) {
-        (None, None) => Range::ALL,
-        (from, to) => resolve(from.as_ref(), to.as_ref(), &tz, query.now)?,
-    };
+    let range = range(query)?;
     let cursor = cursor(query.cursor.as_deref())?;
     let as_of = snapshot.as_of;
     let none = Page { items: Vec::new(), cursor: None, as_of };
@@ -47,12 +44,20 @@ pub fn page(snapshot: &mut Snapshot<'_>, query: &ConversionQuery) -> Result<Page
     let mut items = Vec::new();
     let rest = walk(snapshot, Table::Conversions, &candidates, &below(rows, cursor), |snapshot, _, data| {
         let row: StoredConversion<'_> = decode(data)?;
-        if is_wanted(query, range, &accounts, &row) {
-            items.push(show::conversion(snapshot.names(), &row));
+        if accounts.contains(&row.account) && is_wanted(query, range, &row) {
+            items.push(show::conversion(snapshot.names().account_text(row.account), &row));
         }
         Ok(if items.len() < query.limit { Go::On } else { Go::Enough })
     })?;
     Ok(Page { items, cursor: rest.map(|row| row.to_string()), as_of })
+}
+
+pub fn range(query: &ConversionQuery) -> Result<Range, QueryError> {
+    let tz = zone(query.tz.as_deref().unwrap_or("UTC"))?;
+    match (&query.from, &query.to) {
+        (None, None) => Ok(Range::ALL),
+        (from, to) => resolve(from.as_ref(), to.as_ref(), &tz, query.now),
+    }
 }
 
 fn accounts(snapshot: &Snapshot<'_>, tenant: u32, query: &ConversionQuery) -> Vec<u32> {
@@ -95,13 +100,9 @@ fn changed_since(snapshot: &Snapshot<'_>, tenant: u32, after: Time) -> Result<Op
     Ok(Some((first..=last).map(|day| term(Kind::ConversionUpdated, tenant, &day.to_be_bytes())).collect()))
 }
 
-fn is_wanted(query: &ConversionQuery, range: Range, accounts: &[u32], row: &StoredConversion<'_>) -> bool {
-    let time = match query.basis {
-        Basis::Click => row.click_time,
-        Basis::Conversion => row.time,
-    };
-    range.contains(time)
-        && accounts.contains(&row.account)
+/// Of a row whose account is asked for.
+pub fn is_wanted(query: &ConversionQuery, range: Range, row: &StoredConversion<'_>) -> bool {
+    range.contains(time_of(query.basis, row))
         && (query.goals.is_empty() || query.goals.iter().any(|goal| goal == row.goal))
         && query.goal.admits(Some(row.goal))
         && (query.states.is_empty() || query.states.contains(&row.state))
@@ -141,7 +142,10 @@ fn read(
         return Ok(None);
     }
     let changes = changes(snapshot.conn(), number, &row.first)?;
-    Ok(Some(ConversionRow { changes: Some(changes), ..show::conversion(snapshot.names(), &row) }))
+    Ok(Some(ConversionRow {
+        changes: Some(changes),
+        ..show::conversion(snapshot.names().account_text(row.account), &row)
+    }))
 }
 
 fn changes(conn: &Connection, number: i64, first: &StoredChange<'_>) -> Result<Vec<ChangeRow>> {
@@ -160,26 +164,49 @@ pub fn clicks(snapshot: &mut Snapshot<'_>, query: &ClickQuery) -> Result<Page<Cl
     let names = snapshot.names();
     let account = names.tenant(&query.tenant).and_then(|tenant| names.account(tenant, &query.account));
     let Some(account) = account else { return Ok(Page { items: Vec::new(), cursor: None, as_of }) };
-    let (text, is_dyn) = match &query.by {
-        ClickName::Id(text) => (text, false),
-        ClickName::Dyn(text) => (text, true),
-    };
-    let ours = ClickId::parse(text.as_bytes()).filter(|_| !is_dyn);
-    let name = fold_name(text);
-    let mut terms = vec![term(Kind::ClickName, account, name.as_bytes())];
-    terms.extend(ours.map(|id| term(Kind::ClickId, 0, &id.bits().to_be_bytes())));
+    let wanted = WantedClick::of(&query.by);
+    let mut terms = vec![term(Kind::ClickName, account, wanted.name.as_bytes())];
+    terms.extend(wanted.ours.map(|id| term(Kind::ClickId, 0, &id.bits().to_be_bytes())));
     let rows = below(EVERYTHING.to_vec(), cursor);
     let mut items = Vec::new();
     let rest = walk(snapshot, Table::Clicks, &Candidates::Any(terms), &rows, |snapshot, _, data| {
         let row: StoredClick<'_> = decode(data)?;
-        let is = |known: Option<&str>| known.is_some_and(|known| fold_name(known) == name);
-        let meant = if is_dyn { is(row.origin.dyn_) } else { is(row.foreign) || Some(row.id) == ours };
-        if meant && row.account == account {
-            items.push(show::click(snapshot.names(), &row));
+        if wanted.is(&row) && row.account == account {
+            items.push(show::click(snapshot.names().account_text(row.account), &row));
         }
         Ok(if items.len() < query.limit { Go::On } else { Go::Enough })
     })?;
     Ok(Page { items, cursor: rest.map(|row| row.to_string()), as_of })
+}
+
+/// A click by its name, ready to be put to a row whose account is asked for.
+pub struct WantedClick {
+    /// If the name is an id of ours.
+    pub ours: Option<ClickId>,
+    pub name: String,
+    is_dyn: bool,
+}
+
+impl WantedClick {
+    pub fn of(by: &ClickName) -> Self {
+        let (text, is_dyn) = match by {
+            ClickName::Id(text) => (text, false),
+            ClickName::Dyn(text) => (text, true),
+        };
+        Self { ours: ClickId::parse(text.as_bytes()).filter(|_| !is_dyn), name: fold_name(text), is_dyn }
+    }
+
+    pub fn is(&self, row: &StoredClick<'_>) -> bool {
+        let is = |known: Option<&str>| known.is_some_and(|known| fold_name(known) == self.name);
+        if self.is_dyn { is(row.origin.dyn_) } else { is(row.foreign) || Some(row.id) == self.ours }
+    }
+}
+
+/// Whether a hit stands in the journey of a click.
+pub fn is_on_journey(click: ClickId, row: &HitRow<'_>) -> bool {
+    let named = row.decision.named.and_then(|name| ClickId::parse(name.as_bytes()));
+    let credited = row.decision.click.map(|(id, _)| id);
+    credited.or(named) == Some(click)
 }
 
 pub fn journey(snapshot: &mut Snapshot<'_>, tenant: &str, click: ClickId) -> Result<Option<Journey>> {
@@ -189,7 +216,7 @@ pub fn journey(snapshot: &mut Snapshot<'_>, tenant: &str, click: ClickId) -> Res
     walk(snapshot, Table::Clicks, &of(Kind::ClickId), &EVERYTHING, |snapshot, _, data| {
         let row: StoredClick<'_> = decode(data)?;
         if row.id == click && is_of_tenant(snapshot, tenant, row.account) {
-            found = Some(show::click(snapshot.names(), &row));
+            found = Some(show::click(snapshot.names().account_text(row.account), &row));
             return Ok(Go::Enough);
         }
         Ok(Go::On)
@@ -198,10 +225,8 @@ pub fn journey(snapshot: &mut Snapshot<'_>, tenant: &str, click: ClickId) -> Res
     let mut hits = Vec::new();
     let rest = walk(snapshot, Table::Hits, &of(Kind::HitClick), &EVERYTHING, |snapshot, _, data| {
         let row: HitRow<'_> = decode(data)?;
-        let named = row.decision.named.and_then(|name| ClickId::parse(name.as_bytes()));
-        let credited = row.decision.click.map(|(id, _)| id);
-        if credited.or(named) == Some(click) && is_of_tenant(snapshot, tenant, row.account) {
-            hits.push(show::postback(snapshot.names(), &row));
+        if is_on_journey(click, &row) && is_of_tenant(snapshot, tenant, row.account) {
+            hits.push(show::postback(snapshot.names().account_text(row.account), &row));
         }
         Ok(if hits.len() < JOURNEY { Go::On } else { Go::Enough })
     })?;

@@ -15,45 +15,38 @@ use super::{
     plan::{Plan, family},
     query::{Basis, Dimension, Match, QueryError, ReportQuery},
     range::Range,
-    reader::Snapshot,
     rows::{Report, ReportRow, Understood},
+    source::Source,
     tally::{Groups, OTHER_VALUES, Tally, Texts},
 };
-use crate::{
-    fold::{Family, QUARTER_MS},
-    tables::has_other,
-};
+use crate::fold::QUARTER_MS;
 
-pub fn answer(
-    snapshot: &mut Snapshot<'_>,
-    directory: &Directory<'_>,
-    query: &ReportQuery,
-) -> Result<Report, QueryError> {
-    answer_from(snapshot, directory, query, read)
+pub fn answer(source: &mut dyn Source, directory: &Directory<'_>, query: &ReportQuery) -> Result<Report, QueryError> {
+    answer_from(source, directory, query, read)
 }
 
 /// The same report without cells.
 #[cfg(test)]
 pub fn answer_by_rows(
-    snapshot: &mut Snapshot<'_>,
+    source: &mut dyn Source,
     directory: &Directory<'_>,
     query: &ReportQuery,
 ) -> Result<Report, QueryError> {
-    answer_from(snapshot, directory, query, all_by_rows)
+    answer_from(source, directory, query, all_by_rows)
 }
 
-type Read = fn(&mut Snapshot<'_>, &Plan) -> Result<(Groups, Marks), QueryError>;
+type Read = fn(&mut dyn Source, &Plan) -> Result<(Groups, Marks), QueryError>;
 
 fn answer_from(
-    snapshot: &mut Snapshot<'_>,
+    source: &mut dyn Source,
     directory: &Directory<'_>,
     query: &ReportQuery,
     read: Read,
 ) -> Result<Report, QueryError> {
-    let plan = Plan::new(snapshot, directory, query)?;
+    let plan = Plan::new(source.accounts(directory, &query.tenant), directory, query)?;
     let sort = query.sort.as_deref().map(|text| Sort::parse(text, &query.group_by)).transpose()?;
     let after = query.cursor.as_deref().map(Mark::parse).transpose()?;
-    let (groups, marks) = read(snapshot, &plan)?;
+    let (groups, marks) = read(source, &plan)?;
     let mut total = Tally::default();
     for tally in groups.tallies.values() {
         total.add_all(tally)?;
@@ -74,49 +67,40 @@ fn answer_from(
     Ok(Report {
         rows,
         totals: measures(&total, &groups.texts, true),
-        as_of: snapshot.as_of,
+        as_of: source.as_of(),
         query: understood(&plan, query),
         cursor,
     })
 }
 
 /// Cells where they have the combination, rows for what is left of the range at its ends, rows for all else.
-fn read(snapshot: &mut Snapshot<'_>, plan: &Plan) -> Result<(Groups, Marks), QueryError> {
+fn read(source: &mut dyn Source, plan: &Plan) -> Result<(Groups, Marks), QueryError> {
     let up = |time: Time| (time.ms() + QUARTER_MS - 1).div_euclid(QUARTER_MS) * QUARTER_MS;
     let down = |time: Time| time.ms().div_euclid(QUARTER_MS) * QUARTER_MS;
     let inner = Range { from: Time::from_ms(up(plan.range.from)), to: Time::from_ms(down(plan.range.to)) };
     let family = plan.family().filter(|_| plan.slots.are_aligned(QUARTER_MS) && inner.from < inner.to);
-    let Some(family) = family else { return all_by_rows(snapshot, plan) };
-    if !plan.origin.is_empty() && overflows(snapshot, plan, family)? {
+    let Some(family) = family else { return all_by_rows(source, plan) };
+    let days = (plan.range.from.ms().div_euclid(DAY_MS), plan.range.to.ms().div_euclid(DAY_MS));
+    if !plan.origin.is_empty() && source.has_other(plan, family, days)? {
         // A value that is looked for may be among those that are not named: single rows have it.
-        match all_by_rows(snapshot, plan) {
+        match all_by_rows(source, plan) {
             Err(QueryError::Refused { code: "too_many_rows", .. }) => {}
             answer => return answer,
         }
     }
     let mut groups = Groups::default();
     let mut rows = ByRows::new(plan);
-    rows.read(snapshot, &mut groups, Range { from: plan.range.from, to: inner.from })?;
-    rows.read(snapshot, &mut groups, Range { from: inner.to, to: plan.range.to })?;
+    rows.read(source, &mut groups, Range { from: plan.range.from, to: inner.from })?;
+    rows.read(source, &mut groups, Range { from: inner.to, to: plan.range.to })?;
     let mut cells = ByCells::new(plan, family, inner);
-    cells.read(snapshot, &mut groups)?;
+    cells.read(source, &mut groups)?;
     Ok((groups, cells.marks))
 }
 
-fn all_by_rows(snapshot: &mut Snapshot<'_>, plan: &Plan) -> Result<(Groups, Marks), QueryError> {
+fn all_by_rows(source: &mut dyn Source, plan: &Plan) -> Result<(Groups, Marks), QueryError> {
     let mut groups = Groups::default();
-    ByRows::new(plan).read(snapshot, &mut groups, plan.range)?;
+    ByRows::new(plan).read(source, &mut groups, plan.range)?;
     Ok((groups, Marks::default()))
-}
-
-fn overflows(snapshot: &Snapshot<'_>, plan: &Plan, family: Family) -> Result<bool> {
-    let days = (plan.range.from.ms().div_euclid(DAY_MS), plan.range.to.ms().div_euclid(DAY_MS));
-    for account in &plan.accounts {
-        if has_other(snapshot.runs(), snapshot.conn(), account.number, family, days)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// A row before its figures are written out.

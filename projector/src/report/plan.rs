@@ -6,17 +6,16 @@ use super::{
     Directory,
     query::{Basis, Dimension, Filter, Match, QueryError, ReportQuery},
     range::{Range, Slots, resolve, zone},
-    reader::Snapshot,
 };
 use crate::fold::{Family, Measure, Origin};
 
 pub struct Account {
-    pub number: u32,
     pub name: String,
     pub program: Option<String>,
 }
 
 pub struct Plan {
+    pub tenant: String,
     pub accounts: Vec<Account>,
     pub range: Range,
     pub slots: Slots,
@@ -37,7 +36,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn new(snapshot: &Snapshot<'_>, directory: &Directory<'_>, query: &ReportQuery) -> Result<Plan, QueryError> {
+    /// `accounts`: all of the tenant.
+    pub fn new(accounts: Vec<String>, directory: &Directory<'_>, query: &ReportQuery) -> Result<Plan, QueryError> {
         let pick = |wanted: fn(&Dimension) -> bool| query.group_by.iter().copied().filter(wanted).collect::<Vec<_>>();
         for (at, dimension) in query.group_by.iter().enumerate() {
             if query.group_by[..at].contains(dimension) {
@@ -67,7 +67,8 @@ impl Plan {
         let range = resolve(query.from.as_ref(), query.to.as_ref(), &zone, query.now)?;
         let times = pick(|dimension| dimension.is_time());
         Ok(Plan {
-            accounts: accounts(snapshot, directory, query),
+            tenant: query.tenant.clone(),
+            accounts: admitted(accounts, directory, query),
             slots: Slots::new(range, &times, &zone)?,
             range,
             tz,
@@ -175,21 +176,14 @@ fn time_zone_name(directory: &Directory<'_>, query: &ReportQuery) -> String {
     }
 }
 
-fn accounts(snapshot: &Snapshot<'_>, directory: &Directory<'_>, query: &ReportQuery) -> Vec<Account> {
-    let names = snapshot.names();
-    let Some(tenant) = names.tenant(&query.tenant) else { return Vec::new() };
+fn admitted(accounts: Vec<String>, directory: &Directory<'_>, query: &ReportQuery) -> Vec<Account> {
     let admits = |dimension: Dimension, value: Option<&str>| {
         query.filters.get(&dimension).is_none_or(|filter| filter.admits(value))
     };
-    let mut accounts = Vec::new();
-    for (number, name) in names.accounts_of(tenant) {
-        if !admits(Dimension::Account, Some(name)) {
-            continue;
-        }
-        let program = (directory.account)(name).map(|account| account.program);
-        if admits(Dimension::Program, program.as_deref()) {
-            accounts.push(Account { number, name: name.to_owned(), program });
-        }
-    }
-    accounts
+    let named = accounts.into_iter().filter(|name| admits(Dimension::Account, Some(name)));
+    let with_program = named.map(|name| {
+        let program = (directory.account)(&name).map(|account| account.program);
+        Account { name, program }
+    });
+    with_program.filter(|account| admits(Dimension::Program, account.program.as_deref())).collect()
 }

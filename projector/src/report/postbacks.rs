@@ -14,29 +14,37 @@ use super::{
 use crate::tables::{HitRow, Kind, Order, decode, ranges, term};
 
 pub fn page(snapshot: &mut Snapshot<'_>, query: &PostbackQuery) -> Result<Page<PostbackRow>, QueryError> {
-    let tz = zone(query.tz.as_deref().unwrap_or("UTC"))?;
-    let range = resolve(query.from.as_ref(), query.to.as_ref(), &tz, query.now)?;
+    let range = range(query)?;
     let cursor = cursor(query.cursor.as_deref())?;
     let as_of = snapshot.as_of;
-    let Some(wanted) = Wanted::new(snapshot, query, range) else {
+    let Some(search) = Search::new(snapshot, query) else {
         return Ok(Page { items: Vec::new(), cursor: None, as_of });
     };
-    let candidates = wanted.candidates(snapshot);
+    let wanted = Wanted::new(query, range);
+    let candidates = search.candidates(snapshot);
     let rows = below(ranges(snapshot.conn(), Order::Hits, range.from, range.to)?, cursor);
     let mut items = Vec::new();
     let rest = walk(snapshot, Table::Hits, &candidates, &rows, |snapshot, _, data| {
         let hit: HitRow<'_> = decode(data)?;
-        if wanted.is(&hit) {
-            items.push(show::postback(snapshot.names(), &hit));
+        if search.accounts.binary_search(&hit.account).is_ok() && wanted.is(&hit) {
+            items.push(show::postback(snapshot.names().account_text(hit.account), &hit));
         }
         Ok(if items.len() < query.limit { Go::On } else { Go::Enough })
     })?;
     Ok(Page { items, cursor: rest.map(|row| row.to_string()), as_of })
 }
 
+pub fn range(query: &PostbackQuery) -> Result<Range, QueryError> {
+    let tz = zone(query.tz.as_deref().unwrap_or("UTC"))?;
+    resolve(query.from.as_ref(), query.to.as_ref(), &tz, query.now)
+}
+
 pub fn cursor(text: Option<&str>) -> Result<Option<i64>, QueryError> {
-    let bad = |_| QueryError::refused("cursor", "invalid_cursor", "this is no cursor of this list");
-    text.map(|text| text.parse().map_err(bad)).transpose()
+    text.map(|text| text.parse().map_err(|_| no_cursor())).transpose()
+}
+
+pub fn no_cursor() -> QueryError {
+    QueryError::refused("cursor", "invalid_cursor", "this is no cursor of this list")
 }
 
 pub fn one(snapshot: &Snapshot<'_>, tenant: &str, id: EventId) -> Result<Option<PostbackRow>> {
@@ -47,7 +55,7 @@ pub fn one(snapshot: &Snapshot<'_>, tenant: &str, id: EventId) -> Result<Option<
         let Some(row) = rows.next()? else { continue };
         let hit: HitRow<'_> = decode(row.get_ref(0)?.as_blob()?)?;
         if hit.id == id && is_of_tenant(snapshot, tenant, hit.account) {
-            return Ok(Some(show::postback(snapshot.names(), &hit)));
+            return Ok(Some(show::postback(snapshot.names().account_text(hit.account), &hit)));
         }
     }
     Ok(None)
@@ -58,27 +66,51 @@ pub fn is_of_tenant(snapshot: &Snapshot<'_>, tenant: &str, account: u32) -> bool
     names.account_name(account).and_then(|account| names.tenant_name(account.tenant)) == Some(tenant)
 }
 
-/// The question, ready to be put to a row.
-struct Wanted<'q> {
+/// The question, ready to be put to a row whose account is asked for.
+pub struct Wanted<'q> {
     query: &'q PostbackQuery,
     range: Range,
-    tenant: u32,
-    /// Of the tenant; those of the filter if there is one.
-    accounts: Vec<u32>,
     text: Option<String>,
 }
 
 impl<'q> Wanted<'q> {
+    pub fn new(query: &'q PostbackQuery, range: Range) -> Self {
+        Self { query, range, text: query.q.as_deref().map(fold_name) }
+    }
+
+    pub fn is(&self, hit: &HitRow<'_>) -> bool {
+        let (query, decision) = (self.query, &hit.decision);
+        let conversions = || decision.goals.iter().filter_map(|goal| goal.conversion.as_ref());
+        let (tids, players) = (|| conversions().filter_map(|c| c.tid), || conversions().filter_map(|c| c.player));
+        self.range.contains(hit.time)
+            && (query.outcomes.is_empty() || query.outcomes.contains(&decision.outcome))
+            && (query.reasons.is_empty() || decision.reason.is_some_and(|reason| query.reasons.contains(&reason)))
+            && query.reason.admits(decision.reason.map(Reason::code))
+            && query.click.admits_all(|text| is_of_click(hit, text), has_no_click(hit))
+            && query.tid.admits_all(|text| tids().any(|tid| tid == text), tids().next().is_none())
+            && query.player.admits_all(|text| players().any(|player| player == text), players().next().is_none())
+            && self.text.as_deref().is_none_or(|text| has_text(hit, text))
+    }
+}
+
+/// Where a folder finds the rows.
+struct Search<'q> {
+    query: &'q PostbackQuery,
+    tenant: u32,
+    /// Of the tenant; those of the filter if there is one.
+    accounts: Vec<u32>,
+}
+
+impl<'q> Search<'q> {
     /// `None`: no row can be meant.
-    fn new(snapshot: &Snapshot<'_>, query: &'q PostbackQuery, range: Range) -> Option<Self> {
+    fn new(snapshot: &Snapshot<'_>, query: &'q PostbackQuery) -> Option<Self> {
         let names = snapshot.names();
         let tenant = names.tenant(&query.tenant)?;
         let of_tenant = names.accounts_of(tenant);
         let wanted = |name: &str| query.accounts.is_empty() || query.accounts.iter().any(|wanted| wanted == name);
         let mut accounts: Vec<u32> = of_tenant.filter(|(_, name)| wanted(name)).map(|(number, _)| number).collect();
         accounts.sort_unstable();
-        let text = query.q.as_deref().map(fold_name);
-        Some(Self { query, range, tenant, accounts, text })
+        Some(Self { query, tenant, accounts })
     }
 
     /// The rarest of what is asked for.
@@ -120,21 +152,6 @@ impl<'q> Wanted<'q> {
             0 | 1 => Candidates::All,
             _ => Candidates::Any(vec![term(Kind::HitOfTenant, self.tenant, b"")]),
         }
-    }
-
-    fn is(&self, hit: &HitRow<'_>) -> bool {
-        let (query, decision) = (self.query, &hit.decision);
-        let conversions = || decision.goals.iter().filter_map(|goal| goal.conversion.as_ref());
-        let (tids, players) = (|| conversions().filter_map(|c| c.tid), || conversions().filter_map(|c| c.player));
-        self.range.contains(hit.time)
-            && self.accounts.binary_search(&hit.account).is_ok()
-            && (query.outcomes.is_empty() || query.outcomes.contains(&decision.outcome))
-            && (query.reasons.is_empty() || decision.reason.is_some_and(|reason| query.reasons.contains(&reason)))
-            && query.reason.admits(decision.reason.map(Reason::code))
-            && query.click.admits_all(|text| is_of_click(hit, text), has_no_click(hit))
-            && query.tid.admits_all(|text| tids().any(|tid| tid == text), tids().next().is_none())
-            && query.player.admits_all(|text| players().any(|player| player == text), players().next().is_none())
-            && self.text.as_deref().is_none_or(|text| has_text(hit, text))
     }
 }
 

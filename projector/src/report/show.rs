@@ -3,17 +3,13 @@
 use schemas::{Reason, event::Correction, outcome::Status};
 
 use super::rows::{ChangeRow, ClickRow, ConversionRow, GoalRow, PostbackRow};
-use crate::tables::{HitRow, Names, StoredChange, StoredClick, StoredConversion};
+use crate::tables::{HitRow, StoredChange, StoredClick, StoredConversion};
 
 fn owned(text: Option<&str>) -> Option<String> {
     text.map(str::to_owned)
 }
 
-fn account(names: &Names, number: u32) -> String {
-    names.account_name(number).map(|account| account.name.clone()).unwrap_or_default()
-}
-
-pub fn postback(names: &Names, hit: &HitRow<'_>) -> PostbackRow {
+pub fn postback(account: &str, hit: &HitRow<'_>) -> PostbackRow {
     let decision = &hit.decision;
     let goals: Vec<GoalRow> = decision
         .goals
@@ -40,7 +36,7 @@ pub fn postback(names: &Names, hit: &HitRow<'_>) -> PostbackRow {
     PostbackRow {
         hit: hit.id,
         time: hit.time,
-        account: account(names, hit.account),
+        account: account.to_owned(),
         method: hit.method.to_owned(),
         raw: hit.raw.to_owned(),
         body: owned(hit.body),
@@ -61,12 +57,12 @@ pub fn postback(names: &Names, hit: &HitRow<'_>) -> PostbackRow {
     }
 }
 
-pub fn click(names: &Names, row: &StoredClick<'_>) -> ClickRow {
+pub fn click(account: &str, row: &StoredClick<'_>) -> ClickRow {
     let [sub1, sub2, sub3, sub4, sub5] = row.origin.subs.map(owned);
     ClickRow {
         id: row.id.to_string(),
         time: row.time,
-        account: account(names, row.account),
+        account: account.to_owned(),
         program: row.program.to_owned(),
         link: owned(row.origin.link),
         dyn_: owned(row.origin.dyn_),
@@ -80,12 +76,12 @@ pub fn click(names: &Names, row: &StoredClick<'_>) -> ClickRow {
     }
 }
 
-pub fn conversion(names: &Names, row: &StoredConversion<'_>) -> ConversionRow {
+pub fn conversion(account: &str, row: &StoredConversion<'_>) -> ConversionRow {
     let [sub1, sub2, sub3, sub4, sub5] = row.origin.subs.map(owned);
     ConversionRow {
         id: row.id.to_string(),
         version: row.version,
-        account: account(names, row.account),
+        account: account.to_owned(),
         program: row.program.to_owned(),
         link: owned(row.origin.link),
         click: row.click.map(|id| id.to_string()),

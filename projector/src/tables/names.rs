@@ -157,6 +157,10 @@ impl Names {
     pub fn account_name(&self, id: u32) -> Option<&AccountName> {
         self.accounts.get(id as usize)
     }
+    /// As rows show it.
+    pub fn account_text(&self, id: u32) -> &str {
+        self.account_name(id).map_or("", |account| &account.name)
+    }
     /// In the order in which they first appeared.
     pub fn accounts_of(&self, tenant: u32) -> impl Iterator<Item = (u32, &str)> {
         let all = self.accounts.iter().enumerate();

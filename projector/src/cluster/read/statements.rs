@@ -1,0 +1,84 @@
+//! Every CQL text that reports read with. Each names the whole key of a partition.
+
+use anyhow::Result;
+use scylla::{client::session::Session, statement::prepared::PreparedStatement};
+
+use crate::cluster::store::prepare;
+
+pub struct Reads {
+    pub hits: PreparedStatement,
+    pub hit: PreparedStatement,
+    pub clicks: PreparedStatement,
+    pub click: PreparedStatement,
+    /// The first version comes first.
+    pub versions: PreparedStatement,
+    pub entries: PreparedStatement,
+    pub buckets: PreparedStatement,
+    /// Cells by whole days.
+    pub whole: PreparedStatement,
+    pub whole_of: PreparedStatement,
+    /// The same by quarters of an hour.
+    pub quarters: PreparedStatement,
+    pub quarters_of: PreparedStatement,
+    pub any_cell: PreparedStatement,
+}
+
+const CELLS_OF: &str = "WHERE tenant = ? AND account = ? AND family = ? AND period = ? AND shard = ?";
+
+impl Reads {
+    pub async fn prepare(session: &Session, keyspace: &str, generation: u32) -> Result<Self> {
+        let statement = async |text: &str| {
+            let text = text.replace("{t}", keyspace).replace("{g}", &generation.to_string()).replace("{of}", CELLS_OF);
+            prepare(session, &text).await
+        };
+        Ok(Self {
+            hits: statement(
+                "SELECT time, id, received, decision, again FROM {t}.hits_{g} \
+                 WHERE tenant = ? AND account = ? AND bucket = ? AND (time, id) >= (?, ?) AND (time, id) < (?, ?)",
+            )
+            .await?,
+            hit: statement(
+                "SELECT received, decision, again FROM {t}.hits_{g} \
+                 WHERE tenant = ? AND account = ? AND bucket = ? AND time = ? AND id = ?",
+            )
+            .await?,
+            clicks: statement(
+                "SELECT data FROM {t}.clicks_{g} \
+                 WHERE tenant = ? AND account = ? AND bucket = ? AND time >= ? AND time < ?",
+            )
+            .await?,
+            click: statement(
+                "SELECT data FROM {t}.clicks_{g} \
+                 WHERE tenant = ? AND account = ? AND bucket = ? AND time = ? AND id = ?",
+            )
+            .await?,
+            versions: statement("SELECT version, tenant, account, data FROM {t}.conversions_{g} WHERE id = ?").await?,
+            entries: statement(
+                "SELECT time, id, version, account FROM {t}.entries_{g} \
+                 WHERE list = ? AND tenant = ? AND scope = ? AND bucket = ? \
+                 AND (time, id, version) >= (?, ?, ?) AND (time, id, version) < (?, ?, ?)",
+            )
+            .await?,
+            buckets: statement(
+                "SELECT bucket FROM {t}.buckets_{g} \
+                 WHERE list = ? AND tenant = ? AND scope = ? AND year = ? AND bucket >= ? AND bucket <= ?",
+            )
+            .await?,
+            whole: statement("SELECT day, value, measures, whole FROM {t}.cells_{g} {of} AND day >= ? AND day <= ?")
+                .await?,
+            whole_of: statement(
+                "SELECT day, value, measures, whole FROM {t}.cells_{g} {of} AND day = ? AND value IN ?",
+            )
+            .await?,
+            quarters: statement(
+                "SELECT day, value, measures, quarters FROM {t}.cells_{g} {of} AND day >= ? AND day <= ?",
+            )
+            .await?,
+            quarters_of: statement(
+                "SELECT day, value, measures, quarters FROM {t}.cells_{g} {of} AND day = ? AND value IN ?",
+            )
+            .await?,
+            any_cell: statement("SELECT day FROM {t}.cells_{g} {of} AND day >= ? AND day <= ? LIMIT 1").await?,
+        })
+    }
+}
