@@ -17,6 +17,7 @@ pub mod hit;
 pub mod ledger;
 pub mod replay;
 pub mod replica;
+pub mod split;
 pub mod state;
 pub mod store;
 

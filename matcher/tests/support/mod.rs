@@ -5,11 +5,15 @@
 
 pub mod play;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use matcher::{Cause, State, apply, decide};
 use proptest::prelude::*;
 use schemas::{
     Amount, ClickId, Currency, Event, EventBody, EventId, Outcome, Time,
-    event::{Adjust, Click, GoalReading, Hit, HitSettings, Money, Name, Raw, Reading, VERSION},
+    event::{
+        Adjust, Click, GoalReading, Hit, HitSettings, Item, ItemBody, Money, Name, Raw, Reading, Reprocess, VERSION,
+    },
     goal::Dedup,
     status::State as ConversionState,
     time::{DAY_MS, MINUTE_MS},
@@ -321,4 +325,67 @@ impl Log {
     pub fn bytes(&self) -> Vec<String> {
         self.outcomes.iter().map(|o| serde_json::to_string(o).unwrap()).collect()
     }
+}
+
+/// One reprocess event per name cluster, as the projector's job makes them.
+pub fn requests(log: &Log, dry_run: bool, policy: impl Fn(&str, Dedup) -> Dedup + Copy) -> Vec<Reprocess> {
+    let mut clusters: BTreeMap<(String, Name), Vec<Item>> = BTreeMap::new();
+    let mut cluster_of: BTreeMap<ClickId, (String, Name)> = BTreeMap::new();
+    for (_, event) in &log.events {
+        if let EventBody::Click(click) = &event.body
+            && !cluster_of.contains_key(&click.id)
+        {
+            let name = click.alias.clone().map_or(Name::Click(click.id), Name::Alias);
+            cluster_of.insert(click.id, (click.account.clone(), name));
+        }
+    }
+    let mut log_time = Time::from_ms(0);
+    let mut arrived = BTreeSet::new();
+    for ((_, event), outcome) in log.events.iter().zip(&log.outcomes) {
+        let (cluster, what) = match &event.body {
+            EventBody::Click(click) if arrived.insert(click.id) => {
+                (cluster_of[&click.id].clone(), ItemBody::Click(click.id))
+            }
+            EventBody::Hit(hit) => {
+                let own = (hit.account.clone(), hit.reading.name.clone().unwrap());
+                let cluster = match hit.reading.name.as_ref().unwrap() {
+                    Name::Click(id) => {
+                        cluster_of.get(id).filter(|(account, _)| *account == hit.account).cloned().unwrap_or(own)
+                    }
+                    _ => own,
+                };
+                let mut reading = hit.reading.clone();
+                for goal in &mut reading.goals {
+                    let default = GOALS.iter().find(|(name, _)| *name == goal.goal).unwrap().1;
+                    goal.dedup = policy(&goal.goal, default);
+                }
+                let what = ItemBody::Hit { program: hit.program.clone(), reading, settings: hit.settings.clone() };
+                (cluster, what)
+            }
+            EventBody::Adjust(adjust) => {
+                let own = (adjust.account.clone(), adjust.on.clone());
+                let cluster = match &adjust.on {
+                    Name::Click(id) => cluster_of.get(id).cloned().unwrap_or(own),
+                    _ => own,
+                };
+                (cluster, ItemBody::Adjust(adjust.clone()))
+            }
+            _ => {
+                log_time = outcome.log_time.unwrap_or(log_time);
+                continue;
+            }
+        };
+        clusters.entry(cluster).or_default().push(Item { id: event.id, time: event.time, log_time, what });
+    }
+    clusters
+        .into_iter()
+        .map(|((account, name), items)| Reprocess {
+            account,
+            request: "r1".to_owned(),
+            dry_run,
+            name,
+            position: 0,
+            items,
+        })
+        .collect()
 }
