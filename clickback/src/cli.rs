@@ -82,6 +82,8 @@ pub enum Command {
     Matcher(MatcherArgs),
     /// Role of a cluster: keep the report tables and serve the API
     Projector(ProjectorArgs),
+    /// Move a folder (log, decisions, catalog) into an empty cluster
+    Migrate(MigrateArgs),
     /// Manage API keys
     #[command(subcommand, arg_required_else_help = true)]
     Key(KeyCommand),
@@ -299,6 +301,33 @@ pub struct ScyllaArgs {
     /// Nodes of the database of the report tables; the keyspace is named after the topics
     #[arg(long, value_name = "HOST:PORT,…", env = "CLICKBACK_SCYLLA", required = true, value_parser = brokers)]
     pub scylla: String,
+}
+
+const MIGRATE_HELP: &str = "\
+Stop the process on the folder first: the folder is locked meanwhile, and only read. Run `clickback init`
+before, and start the roles of the cluster after. Click ids, links, tokens, API keys and every decision
+stay as they are; nothing is decided again. The report tables of the cluster come from its topics.
+
+After an interruption run it again: it compares what is on the topics with what it would write, and goes
+on after it. Topics that hold anything else are refused.
+
+The catalog's secrets are sealed with the key of the cluster (--key-file, or CLICKBACK_KEY). Without one
+the folder's key is taken, which fits a cluster that was made with `init --key-file DIR/key`; that is the
+simplest, and what was redacted looks the same before and after.";
+
+#[derive(Args, Debug, Clone)]
+#[command(after_help = MIGRATE_HELP)]
+pub struct MigrateArgs {
+    /// Folder that is moved
+    #[arg(long, value_name = "DIR", env = "CLICKBACK_DATA", default_value = "./data")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// Database of the report tables; nothing is written there, as they are made from the topics
+    #[arg(long, value_name = "HOST:PORT,…", env = "CLICKBACK_SCYLLA")]
+    pub scylla: Option<String>,
+    #[command(flatten)]
+    pub key: KeyFileArgs,
 }
 
 #[derive(Subcommand, Debug)]

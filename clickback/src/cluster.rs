@@ -36,6 +36,11 @@ impl ScyllaArgs {
 }
 
 impl KeyFileArgs {
+    /// Whether a key was given in any way.
+    pub fn is_given(&self) -> bool {
+        self.key_file.is_some() || configured().is_some()
+    }
+
     /// The key in the file, else the one in the environment.
     pub fn sealer(&self) -> anyhow::Result<Sealer> {
         match (&self.key_file, configured()) {

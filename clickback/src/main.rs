@@ -14,6 +14,7 @@ mod key;
 mod keys;
 mod listener;
 mod matcher_role;
+mod migrate;
 mod out;
 mod projector_role;
 mod rebuild;
@@ -72,6 +73,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ingest(args) => serve(edge::run(&common, args), NodeThreads::join),
         Command::Matcher(args) => runtime()?.block_on(matcher_role::run(&common, args)).map(good),
         Command::Projector(args) => serve(projector_role::run(&common, args), projector_role::Threads::join),
+        Command::Migrate(args) => migrate::run(&common, &args).map(good),
         Command::Key(KeyCommand::Create(args)) => runtime()?.block_on(key::create(&common, args)).map(good),
         Command::Rebuild(args) => runtime()?.block_on(rebuild::run(&common, args)).map(good),
         Command::Check(args) => check::run(&args),

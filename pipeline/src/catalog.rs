@@ -6,6 +6,7 @@
 //! same records has the same view.
 
 mod entry;
+pub mod reseal;
 mod resolve;
 #[cfg(test)]
 mod tests;

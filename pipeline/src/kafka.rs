@@ -13,6 +13,7 @@ mod copy;
 mod ends;
 mod events;
 mod group;
+pub mod fill;
 mod identity;
 mod node;
 mod outbox;

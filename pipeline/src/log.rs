@@ -22,7 +22,7 @@ pub use reader::LogReader;
 use schemas::Outcome;
 pub use schemas::chain::{Chain, Position};
 pub(crate) use store::{create_folder, sync_folder};
-pub use writer::{Log, LogError};
+pub use writer::{FolderLock, Log, LogError};
 
 /// What the matcher hands on after it is committed.
 #[derive(Clone, Debug)]

@@ -55,6 +55,11 @@ impl Sealer {
         Self::open_file(path)?.with_context(|| format!("the key file {} is gone", path.display()))
     }
 
+    /// The key in the folder's file `key`; `None` if there is none.
+    pub fn open(dir: &Path) -> Result<Option<Sealer>> {
+        Self::open_file(&dir.join(FILE))
+    }
+
     /// `None` if there is no such file.
     pub fn open_file(path: &Path) -> Result<Option<Sealer>> {
         let about = || format!("the key file {}", path.display());

@@ -194,6 +194,17 @@ fn may_be_tried_again(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// Nobody writes to the folder while this is held.
+#[must_use]
+pub struct FolderLock(#[expect(dead_code, reason = "held, not read")] File);
+
+impl FolderLock {
+    /// For who only reads, and must see nothing change.
+    pub fn take(dir: &Path) -> Result<FolderLock> {
+        lock(dir).map(FolderLock)
+    }
+}
+
 /// The lock is the system's: it goes with the process, however that ends.
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join("lock");
