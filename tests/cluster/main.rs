@@ -5,8 +5,10 @@
 mod ingest;
 mod init;
 mod matcher;
+mod migrate;
 mod one_partition;
 mod outage;
 #[path = "../../matcher/tests/support/mod.rs"]
 mod support;
+mod topics;
 mod world;
