@@ -51,6 +51,15 @@ impl Role {
         self.errors.lock().unwrap().clone()
     }
 
+    pub fn signal(&self, name: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+    }
+
     pub fn kill(mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
@@ -59,9 +68,8 @@ impl Role {
 
     /// As `systemctl stop` ends it.
     pub fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
         let mut child = self.child.take().unwrap();
-        let sent = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
         child.wait().unwrap()
     }
 }

@@ -66,6 +66,22 @@ impl Stack {
         Ok(Stack { kafka, scylla, _folder: folder })
     }
 
+    /// Plain processes, whatever else is at hand: for tests that kill them and reach into their folders.
+    pub fn own(brokers: usize, with_database: bool) -> Result<Stack> {
+        let java = Java::find()?;
+        let folder = tempfile::Builder::new().prefix("clickback-stack-").tempdir()?;
+        let service = |addresses, servers| Service { addresses, servers, from: "with Java" };
+        let (kafka, scylla) = thread::scope(|scope| {
+            let kafka = scope.spawn(|| kafka::start(&java, folder.path(), brokers));
+            let scylla = match with_database {
+                true => cassandra::start(&java, folder.path()).map(|(address, server)| service(address, vec![server])),
+                false => Err(anyhow!("not asked for")),
+            };
+            (kafka.join().unwrap_or_else(|_| bail!("a panic while Kafka was started")), scylla)
+        });
+        Ok(Stack { kafka: kafka.map(|(addresses, servers)| service(addresses, servers)), scylla, _folder: folder })
+    }
+
     pub fn services(&self) -> [(&'static str, &'static str, &Result<Service>); 2] {
         [("Kafka", KAFKA, &self.kafka), ("database", SCYLLA, &self.scylla)]
     }

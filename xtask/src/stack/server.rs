@@ -8,7 +8,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{Read as _, Seek as _, SeekFrom},
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -56,6 +56,11 @@ impl Server {
 
     pub fn name(&self) -> &str {
         &self.recipe.name
+    }
+
+    /// Where it works and has its data.
+    pub fn folder(&self) -> &Path {
+        &self.recipe.folder
     }
 
     pub fn pid(&self) -> u32 {
@@ -186,7 +191,6 @@ pub fn wait_until_ready(servers: &mut [Server], mut ready: impl FnMut() -> bool)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
 
     fn recipe(folder: &Path, script: &str) -> Recipe {
         Recipe {

@@ -1,0 +1,213 @@
+//! One broker, two ingests, two matchers, and everything that can happen to them, one after the other and in an order
+//! that the seed gives. Nothing waits for a fault to be over: traffic goes on all the time.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use pipeline::kafka::Topic;
+use system_tests::repetitions;
+
+use crate::{
+    Dice, alone,
+    live::Live,
+    seed,
+    stage::{Plan, Stage},
+    traffic::Traffic,
+    verdict::compare,
+};
+
+/// Requests between a fault and its end, where nothing else says when that is.
+const MOMENT: usize = 60;
+/// The number of the matcher that joins and leaves.
+const THIRD: usize = 2;
+/// Of a topic's end, when it is cut off.
+const CUT_BYTES: u64 = 200_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    IngestKilled,
+    MatcherKilled,
+    MatcherStoppedAndContinued,
+    StateDeleted,
+    Rebalances,
+    BrokerKilled,
+    BrokerPaused,
+    KafkaAway,
+    OutcomesCutOff,
+}
+
+const ALL: [Fault; 9] = [
+    Fault::IngestKilled,
+    Fault::MatcherKilled,
+    Fault::MatcherStoppedAndContinued,
+    Fault::StateDeleted,
+    Fault::Rebalances,
+    Fault::BrokerKilled,
+    Fault::BrokerPaused,
+    Fault::KafkaAway,
+    Fault::OutcomesCutOff,
+];
+
+struct Chaos {
+    stage: Stage,
+    traffic: Traffic,
+    live: Live,
+    dice: Dice,
+    injected: BTreeMap<String, u64>,
+}
+
+#[test]
+fn everything_breaks_and_every_conversion_counts_once() {
+    let _alone = alone();
+    let plan = Plan { brokers: 1, partitions: 4, ingests: 2, matchers: 2 };
+    let seed = seed();
+    let Some(stage) = Stage::open(&plan) else { return };
+    let live = Live::begin(&stage.cluster, stage.partitions);
+    let traffic = Traffic::begin(seed, stage.edges.clone());
+    let mut chaos = Chaos { stage, traffic, live, dice: Dice::new(seed), injected: BTreeMap::new() };
+    chaos.traffic.go_on(MOMENT);
+    for round in 1..=repetitions(1, 12) {
+        let mut faults = ALL;
+        chaos.dice.shuffle(&mut faults);
+        for fault in faults {
+            chaos.inject(fault);
+        }
+        chaos.live.settle();
+        eprintln!("round {round}: every event has its outcome");
+    }
+    chaos.live.settle();
+    for (what, times) in &chaos.injected {
+        eprintln!("injected: {times:4} x {what}");
+    }
+    compare("chaos", chaos.stage, chaos.traffic, chaos.live);
+}
+
+impl Chaos {
+    fn inject(&mut self, fault: Fault) {
+        match fault {
+            Fault::IngestKilled => self.ingest_killed(3),
+            Fault::MatcherKilled => self.matcher_killed(3),
+            Fault::MatcherStoppedAndContinued => self.matcher_stopped_and_continued(),
+            Fault::StateDeleted => self.state_deleted(),
+            Fault::Rebalances => self.rebalances(repetitions(4, 8)),
+            Fault::BrokerKilled => self.broker_killed(),
+            Fault::BrokerPaused => self.broker_paused(),
+            Fault::KafkaAway => self.kafka_away(),
+            Fault::OutcomesCutOff => self.outcomes_cut_off(),
+        }
+        self.stage.assert_all_run();
+    }
+
+    fn count(&mut self, what: &str) {
+        *self.injected.entry(what.to_owned()).or_default() += 1;
+    }
+
+    fn moment(&mut self) {
+        let requests = self.dice.below(MOMENT as u64) as usize + 1;
+        self.traffic.go_on(requests);
+    }
+
+    fn ingest_killed(&mut self, times: u32) {
+        for _ in 0..times {
+            let number = self.dice.below(self.stage.ingests() as u64) as usize;
+            self.moment();
+            self.stage.kill_ingest(number);
+            self.count("ingest killed and started again");
+            self.moment();
+            self.stage.start_ingest(number);
+        }
+    }
+
+    fn matcher_killed(&mut self, times: u32) {
+        for _ in 0..times {
+            let number = self.dice.below(self.stage.matchers() as u64) as usize;
+            self.moment();
+            self.stage.kill_matcher(number);
+            self.count("matcher killed and started again");
+            self.moment();
+            self.stage.start_matcher(number);
+        }
+    }
+
+    /// Longer than the group waits for it: somebody else has done its work when it goes on.
+    fn matcher_stopped_and_continued(&mut self) {
+        self.live.settle();
+        let number = self.dice.below(self.stage.matchers() as u64) as usize;
+        self.stage.matcher(number).signal("STOP");
+        self.traffic.go_on(4 * MOMENT);
+        self.live.settle();
+        self.traffic.go_on(MOMENT);
+        self.stage.matcher(number).signal("CONT");
+        self.count("matcher stopped until others had its partitions, then continued");
+        self.moment();
+    }
+
+    fn state_deleted(&mut self) {
+        let number = self.dice.below(self.stage.matchers() as u64) as usize;
+        self.stage.kill_matcher(number);
+        self.stage.delete_state(number);
+        self.stage.start_matcher(number);
+        self.count("matcher killed, its state deleted");
+        self.moment();
+    }
+
+    /// Another matcher joins and leaves every few seconds.
+    fn rebalances(&mut self, times: usize) {
+        for _ in 0..times {
+            self.stage.start_matcher(THIRD);
+            self.traffic.go_on_for(Duration::from_secs(2));
+            match self.dice.below(2) {
+                0 => self.stage.stop_matcher(THIRD),
+                _ => self.stage.kill_matcher(THIRD),
+            }
+            self.count("rebalance: a matcher joined and left");
+        }
+        self.stage.start_matcher(THIRD);
+    }
+
+    fn broker_killed(&mut self) {
+        self.moment();
+        self.stage.start_broker(0);
+        self.count("broker killed and started again");
+        self.stage.wait_for_brokers();
+        self.traffic.go_on(MOMENT);
+    }
+
+    fn broker_paused(&mut self) {
+        self.stage.signal_broker(0, "STOP");
+        self.traffic.go_on_for(Duration::from_secs(repetitions(4, 15) as u64));
+        self.stage.signal_broker(0, "CONT");
+        self.count("broker paused");
+        self.traffic.go_on(MOMENT);
+    }
+
+    /// Ingest answers from its spool, and is killed with a full one.
+    fn kafka_away(&mut self) {
+        self.stage.broker(0).kill();
+        let away = Duration::from_secs(repetitions(8, 60) as u64);
+        self.traffic.go_on_for(away / 2);
+        let number = self.dice.below(self.stage.ingests() as u64) as usize;
+        self.stage.kill_ingest(number);
+        self.stage.start_ingest(number);
+        self.count("ingest killed while Kafka was away");
+        self.traffic.go_on_for(away / 2);
+        self.stage.start_broker(0);
+        self.stage.wait_for_brokers();
+        self.count("Kafka away, traffic going on");
+        self.traffic.go_on(MOMENT);
+    }
+
+    /// The broker has lost the end of what it had acknowledged: on its disk, as after a crash that took it with it.
+    fn outcomes_cut_off(&mut self) {
+        self.live.settle();
+        let partition = self.dice.below(u64::from(self.stage.partitions)) as u16;
+        let before = self.live.next(partition);
+        self.stage.broker(0).kill();
+        let bytes = self.stage.cut(Topic::Outcomes, partition, CUT_BYTES);
+        self.stage.start_broker(0);
+        self.stage.wait_for_brokers();
+        let left = crate::live::end(&self.stage.cluster, Topic::Outcomes, partition);
+        eprintln!("outcomes {partition}: {bytes} bytes cut off, {left} records left; a reader had taken {before}");
+        self.count("acknowledged outcomes cut off");
+        self.traffic.go_on(MOMENT);
+    }
+}

@@ -1,0 +1,258 @@
+//! The servers and the roles of one run: what is up just now, under which address, and what it said.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use pipeline::{
+    Applied, Sealer,
+    kafka::{Cluster, Node, NodeConfig, Topic},
+    lifecycle::Health,
+};
+use schemas::{
+    catalog::{Body, Record},
+    id,
+};
+use serde_json::json;
+use system_tests::{Role, clickback};
+use xtask::stack::{
+    Stack,
+    kafka::brokers_known,
+    server::{Server, wait_until_ready},
+};
+
+pub const ACCOUNTS: u32 = 3;
+
+pub struct Plan {
+    pub brokers: usize,
+    pub partitions: u16,
+    pub ingests: usize,
+    pub matchers: usize,
+}
+
+pub struct Stage {
+    stack: Stack,
+    pub cluster: Cluster,
+    pub partitions: u16,
+    folder: tempfile::TempDir,
+    /// Where each ingest listens now, or did last.
+    pub edges: Arc<RwLock<Vec<String>>>,
+    ingests: Vec<Option<Role>>,
+    matchers: Vec<Option<Role>>,
+    /// What roles said that have ended.
+    said: String,
+}
+
+pub fn token(account: u32) -> String {
+    id::new_token(&[account as u8 + 1; 28])
+}
+
+pub fn link(account: u32) -> String {
+    format!("link{account}")
+}
+
+impl Stage {
+    /// `None`, with a message, where no servers can be had; on a build server that is a failure.
+    pub fn open(plan: &Plan) -> Option<Stage> {
+        let stack = match Stack::own(plan.brokers, false) {
+            Ok(stack) if stack.kafka.is_ok() => stack,
+            failed => {
+                let why = failed.and_then(|stack| stack.kafka.map(drop)).unwrap_err();
+                assert!(std::env::var_os("CI").is_none(), "there is no Kafka to break: {why:#}");
+                eprintln!("skipped: there is no Kafka to break: {why:#}");
+                return None;
+            }
+        };
+        let addresses = stack.kafka.as_ref().unwrap().addresses.clone();
+        let mut stage = Stage {
+            stack,
+            cluster: Cluster::with_prefix(&addresses, "chaos"),
+            partitions: plan.partitions,
+            folder: tempfile::tempdir().unwrap(),
+            edges: Arc::new(RwLock::new(vec![String::new(); plan.ingests])),
+            ingests: (0..plan.ingests).map(|_| None).collect(),
+            matchers: (0..plan.matchers).map(|_| None).collect(),
+            said: String::new(),
+        };
+        stage.init();
+        (0..plan.ingests).for_each(|number| stage.start_ingest(number));
+        (0..plan.matchers).for_each(|number| stage.start_matcher(number));
+        Some(stage)
+    }
+
+    fn init(&self) {
+        let (kafka, partitions) = (&self.cluster.brokers, self.partitions.to_string());
+        let key = self.path("key");
+        let usual = ["init", "--kafka", kafka, "--topic-prefix", "chaos", "--key-file", &key];
+        let made = clickback(&[&usual[..], &["--partitions", &partitions]].concat());
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        let sealer = || Sealer::open_file(key.as_ref()).unwrap().unwrap();
+        let health = Health::new(Duration::from_secs(60));
+        let node = NodeConfig { cluster: self.cluster.clone(), sealer: sealer(), spool: None, health };
+        let node = Node::start(node).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for body in (0..ACCOUNTS).flat_map(|number| settings(number, &sealer())) {
+            let now = pipeline::clock::now();
+            let record = Record { v: 1, id: body.thing(), tenant: "default".into(), time: now, base: 0, body };
+            assert_eq!(runtime.block_on(node.appender.append_catalog(record)), Ok(Applied::Current));
+        }
+        node.threads().join().unwrap();
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn start(&self, args: &[&str]) -> Role {
+        let usual = ["--kafka", &self.cluster.brokers, "--topic-prefix", "chaos", "--admin", "127.0.0.1:0"];
+        let args = [args, &usual].concat();
+        Role::start(&args).unwrap_or_else(|said| panic!("{} did not start:\n{said}", args[0]))
+    }
+
+    pub fn start_ingest(&mut self, number: usize) {
+        let (spool, key) = (self.path(&format!("spool-{number}")), self.path("key"));
+        let role = self.start(&["ingest", "--ingest", "127.0.0.1:0", "--spool", &spool, "--key-file", &key]);
+        self.edges.write().unwrap()[number] = role.url("ingest");
+        self.ingests[number] = Some(role);
+    }
+
+    pub fn start_matcher(&mut self, number: usize) {
+        let state = self.path(&format!("state-{number}"));
+        let role = self.start(&["matcher", "--state", &state]);
+        if number == self.matchers.len() {
+            self.matchers.push(None);
+        }
+        self.matchers[number] = Some(role);
+    }
+
+    pub fn delete_state(&self, matcher: usize) {
+        std::fs::remove_dir_all(self.path(&format!("state-{matcher}"))).unwrap();
+    }
+
+    pub fn ingests(&self) -> usize {
+        self.ingests.len()
+    }
+
+    pub fn matchers(&self) -> usize {
+        self.matchers.len()
+    }
+
+    pub fn matcher(&self, number: usize) -> &Role {
+        self.matchers[number].as_ref().unwrap()
+    }
+
+    pub fn ingest(&self, number: usize) -> &Role {
+        self.ingests[number].as_ref().unwrap()
+    }
+
+    pub fn kill_ingest(&mut self, number: usize) {
+        let role = self.ingests[number].take().unwrap();
+        self.note(&format!("ingest {number}, killed"), &role);
+        role.kill();
+    }
+
+    pub fn kill_matcher(&mut self, number: usize) {
+        let role = self.matchers[number].take().unwrap();
+        self.note(&format!("matcher {number}, killed"), &role);
+        role.kill();
+    }
+
+    pub fn stop_ingest(&mut self, number: usize) {
+        let role = self.ingests[number].take().unwrap();
+        self.note(&format!("ingest {number}, stopped"), &role);
+        assert!(role.stop().success(), "ingest {number} did not end well");
+    }
+
+    pub fn stop_matcher(&mut self, number: usize) {
+        let role = self.matchers[number].take().unwrap();
+        self.note(&format!("matcher {number}, stopped"), &role);
+        assert!(role.stop().success(), "matcher {number} did not end well");
+    }
+
+    /// Nobody ends by himself, whatever is broken around him.
+    pub fn assert_all_run(&mut self) {
+        for role in self.ingests.iter_mut().chain(&mut self.matchers).flatten() {
+            assert!(!role.has_ended(), "a role ended by itself:\n{}", role.stderr());
+        }
+    }
+
+    pub fn broker(&mut self, number: usize) -> &mut Server {
+        &mut self.stack.kafka.as_mut().unwrap().servers[number]
+    }
+
+    /// SIGSTOP, SIGCONT.
+    pub fn signal_broker(&mut self, number: usize, name: &str) {
+        let id = self.broker(number).own_pid().unwrap().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+
+    pub fn start_broker(&mut self, number: usize) {
+        self.broker(number).restart().unwrap();
+    }
+
+    pub fn wait_for_brokers(&mut self) {
+        let addresses: Vec<String> = self.cluster.brokers.split(',').map(str::to_owned).collect();
+        let all = addresses.len();
+        let kafka = &mut self.stack.kafka.as_mut().unwrap().servers;
+        wait_until_ready(kafka, || addresses.iter().all(|a| brokers_known(a).is_ok_and(|known| known >= all))).unwrap();
+    }
+
+    /// The broker's folder of one partition.
+    pub fn partition_folder(&mut self, topic: Topic, partition: u16) -> PathBuf {
+        let name = format!("{}-{partition}", self.cluster.topic(topic));
+        self.broker(0).folder().join("data").join(name)
+    }
+
+    /// Takes the end of a partition's log away, while the broker is down. Gives the bytes that are gone.
+    pub fn cut(&mut self, topic: Topic, partition: u16, most: u64) -> u64 {
+        let segment = last_segment(&self.partition_folder(topic, partition));
+        let length = segment.metadata().unwrap().len();
+        let left = length.saturating_sub(most).max(length / 2);
+        std::fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(left).unwrap();
+        length - left
+    }
+
+    fn note(&mut self, who: &str, role: &Role) {
+        self.said.push_str(&format!("\n== {who}\n{}", role.stderr()));
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let mut said = std::mem::take(&mut self.said);
+        for (name, roles) in [("ingest", &self.ingests), ("matcher", &self.matchers)] {
+            for (number, role) in roles.iter().enumerate() {
+                let stderr = role.as_ref().map(Role::stderr).unwrap_or_default();
+                said.push_str(&format!("\n== {name} {number}, at the end\n{stderr}"));
+            }
+        }
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{}.log", std::process::id()));
+        std::fs::write(&file, said).ok();
+        eprintln!("what the roles said is in {}", file.display());
+    }
+}
+
+fn last_segment(folder: &Path) -> PathBuf {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|end| end == "log")).max().unwrap()
+}
+
+fn settings(number: u32, sealer: &Sealer) -> Vec<Body> {
+    let (account, created) = (format!("acc_{number}"), "2026-01-01T00:00:00.000Z");
+    let one = json!({
+        "id": account, "name": account, "program": "generic", "token": sealer.seal(&token(number)), "lookback_days": 90,
+        "lifetime_days": 1825, "waiting_days": 7, "max_count": 100, "created": created,
+    });
+    let link = json!({ "id": link(number), "account": account, "name": "A link", "created": created,
+                       "destination": "https://casino.example/play" });
+    vec![
+        Body::Account(Box::new(serde_json::from_value(one).unwrap())),
+        Body::Link(serde_json::from_value(link).unwrap()),
+    ]
+}

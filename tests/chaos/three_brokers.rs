@@ -1,0 +1,45 @@
+//! Three brokers, every record on all of them and acknowledged by two: one may go, and nobody notices; two may go, and
+//! nothing is lost.
+
+use std::time::Duration;
+
+use system_tests::repetitions;
+
+use crate::{
+    alone,
+    live::Live,
+    seed,
+    stage::{Plan, Stage},
+    traffic::Traffic,
+    verdict::compare,
+};
+
+#[test]
+fn one_of_three_brokers_is_not_missed_and_two_lose_nothing() {
+    let _alone = alone();
+    let plan = Plan { brokers: 3, partitions: 3, ingests: 1, matchers: 2 };
+    let seed = seed();
+    let Some(mut stage) = Stage::open(&plan) else { return };
+    let live = Live::begin(&stage.cluster, stage.partitions);
+    let traffic = Traffic::begin(seed, stage.edges.clone());
+    traffic.go_on(300);
+    for round in 0..repetitions(1, 6) {
+        let (first, second) = (round % 3, (round + 1) % 3);
+        let before = traffic.failures();
+        stage.broker(first).kill();
+        traffic.go_on_for(Duration::from_secs(8));
+        live.settle();
+        assert_eq!(traffic.failures(), before, "somebody noticed that one broker of three was gone");
+        stage.broker(second).kill();
+        traffic.go_on_for(Duration::from_secs(6));
+        stage.start_broker(second);
+        stage.start_broker(first);
+        stage.wait_for_brokers();
+        live.settle();
+        eprintln!(
+            "brokers {first} and {second} were killed and came back; failures before {before:?}, after {:?}",
+            traffic.failures()
+        );
+    }
+    compare("three brokers", stage, traffic, live);
+}
