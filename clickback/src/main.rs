@@ -5,6 +5,8 @@ mod audit;
 mod check;
 mod cli;
 mod cluster;
+#[cfg(test)]
+mod compose;
 mod config;
 mod control;
 mod demo;

@@ -1,7 +1,10 @@
 //! One broker, two ingests, two matchers, and everything that can happen to them, one after the other and in an order
 //! that the seed gives. Nothing waits for a fault to be over: traffic goes on all the time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use pipeline::kafka::Topic;
 use system_tests::repetitions;
@@ -9,7 +12,7 @@ use system_tests::repetitions;
 use crate::{
     Dice, alone,
     live::Live,
-    seed,
+    rounds, seed,
     stage::{Plan, Stage},
     traffic::Traffic,
     verdict::compare,
@@ -65,7 +68,7 @@ fn everything_breaks_and_every_conversion_counts_once() {
     let traffic = Traffic::begin(seed, stage.edges.clone());
     let mut chaos = Chaos { stage, traffic, live, dice: Dice::new(seed), injected: BTreeMap::new() };
     chaos.traffic.go_on(MOMENT);
-    for round in 1..=repetitions(1, 12) {
+    for round in 1..=rounds() {
         let mut faults = ALL;
         chaos.dice.shuffle(&mut faults);
         for fault in faults {
@@ -83,6 +86,7 @@ fn everything_breaks_and_every_conversion_counts_once() {
 
 impl Chaos {
     fn inject(&mut self, fault: Fault) {
+        let begun = Instant::now();
         match fault {
             Fault::IngestKilled => self.ingest_killed(3),
             Fault::MatcherKilled => self.matcher_killed(3),
@@ -95,6 +99,7 @@ impl Chaos {
             Fault::OutcomesCutOff => self.outcomes_cut_off(),
         }
         self.stage.assert_all_run();
+        eprintln!("{fault:?} took {:.1} s", begun.elapsed().as_secs_f32());
     }
 
     fn count(&mut self, what: &str) {
@@ -128,14 +133,17 @@ impl Chaos {
         }
     }
 
-    /// Longer than the group waits for it: somebody else has done its work when it goes on.
+    /// In the middle of its work, and for longer than the group waits for it: somebody else has done that work when it
+    /// goes on.
     fn matcher_stopped_and_continued(&mut self) {
-        self.live.settle();
+        (0..self.stage.matchers()).for_each(|number| self.stage.stop_matcher(number));
+        self.traffic.go_on(5 * MOMENT);
+        let taken = self.live.all_taken();
+        (0..self.stage.matchers()).for_each(|number| self.stage.start_matcher(number));
         let number = self.dice.below(self.stage.matchers() as u64) as usize;
+        self.live.wait_for_more_than(taken);
         self.stage.matcher(number).signal("STOP");
-        self.traffic.go_on(4 * MOMENT);
         self.live.settle();
-        self.traffic.go_on(MOMENT);
         self.stage.matcher(number).signal("CONT");
         self.count("matcher stopped until others had its partitions, then continued");
         self.moment();
@@ -174,6 +182,12 @@ impl Chaos {
 
     fn broker_paused(&mut self) {
         self.stage.signal_broker(0, "STOP");
+        // Before the spool takes over, so with everything under way that there is.
+        self.traffic.go_on(self.dice.below(3) as usize);
+        let number = self.dice.below(self.stage.ingests() as u64) as usize;
+        self.stage.kill_ingest(number);
+        self.stage.start_ingest(number);
+        self.count("ingest killed while the broker was paused");
         self.traffic.go_on_for(Duration::from_secs(repetitions(4, 15) as u64));
         self.stage.signal_broker(0, "CONT");
         self.count("broker paused");
@@ -183,7 +197,7 @@ impl Chaos {
     /// Ingest answers from its spool, and is killed with a full one.
     fn kafka_away(&mut self) {
         self.stage.broker(0).kill();
-        let away = Duration::from_secs(repetitions(8, 60) as u64);
+        let away = Duration::from_secs(repetitions(6, 60) as u64);
         self.traffic.go_on_for(away / 2);
         let number = self.dice.below(self.stage.ingests() as u64) as usize;
         self.stage.kill_ingest(number);

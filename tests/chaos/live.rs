@@ -70,6 +70,18 @@ impl Live {
         assert!(!late.timed_out(), "outcomes up to {next:?} after {PATIENCE:?}; events (partition, end): {ends:?}");
     }
 
+    pub fn all_taken(&self) -> u64 {
+        self.shared.next.lock().unwrap().iter().sum()
+    }
+
+    /// Waits until outcomes come again.
+    pub fn wait_for_more_than(&self, taken: u64) {
+        let next = self.shared.next.lock().unwrap();
+        let none = |next: &mut Vec<u64>| next.iter().sum::<u64>() <= taken;
+        let (_next, late) = self.shared.moved.wait_timeout_while(next, PATIENCE, none).unwrap();
+        assert!(!late.timed_out(), "no outcomes in {PATIENCE:?}");
+    }
+
     /// What is taken next in a partition.
     pub fn next(&self, partition: u16) -> u64 {
         self.shared.next.lock().unwrap()[usize::from(partition)]
@@ -97,9 +109,12 @@ fn read(cluster: &Cluster, partition: u16, shared: &Shared) -> Taken {
     let mut reader = PartitionReader::open(cluster, Topic::Outcomes, partition, KBYTES).unwrap();
     reader.seek(0).unwrap();
     let (mut taking, mut restarts, mut moved) = (Taking::new(), 0, Instant::now());
+    // A broker that is away says so again and again.
+    let mut read_since = false;
     while !shared.stop.load(Ordering::Relaxed) {
         let gone = match reader.poll(Duration::from_millis(50)) {
             Ok(Some(message)) => {
+                read_since = true;
                 if taking.take(&message) {
                     moved = Instant::now();
                     shared.next.lock().unwrap()[usize::from(partition)] = taking.next;
@@ -115,7 +130,7 @@ fn read(cluster: &Cluster, partition: u16, shared: &Shared) -> Taken {
         if gone || hole {
             reader.seek(0).unwrap();
             (taking.hole, moved) = (false, Instant::now());
-            restarts += 1;
+            restarts += u32::from(std::mem::take(&mut read_since));
         }
     }
     Taken { chains: taking.chains, restarts }

@@ -36,7 +36,7 @@ fn lost_events_are_an_alarm_and_can_be_put_back() {
 
     stage.broker(0).kill();
     let folder = stage.partition_folder(Topic::Events, DAMAGED);
-    let backup = folder.with_file_name("backup");
+    let backup = stage.broker(0).folder().join("backup");
     copy(&folder, &backup);
     stage.cut(Topic::Events, DAMAGED, 100_000);
     stage.start_broker(0);

@@ -4,7 +4,7 @@
 //! written down with what was answered (`traffic`); what follows from it is computed without any code of the product
 //! (`oracle`); what the topics say is read by the reader's rule, written here once more (`reader`).
 //!
-//! One round of all faults in an ordinary run, 12 with `cargo xtask chaos`. `CLICKBACK_SEED` repeats what is sent and the
+//! One round of all faults in an ordinary run, 12 with `cargo xtask chaos` (or `--rounds N`). `CLICKBACK_SEED` repeats what is sent and the
 //! order of the faults, though not their moments. When a run fails, what the roles said is in `target/tmp`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
@@ -50,6 +50,12 @@ impl Dice {
             list.swap(at, self.below(at as u64 + 1) as usize);
         }
     }
+}
+
+/// How often everything is broken.
+fn rounds() -> usize {
+    let given = std::env::var("CLICKBACK_ROUNDS").ok().map(|rounds| rounds.parse().expect("a number of rounds"));
+    given.unwrap_or_else(|| system_tests::repetitions(1, 12))
 }
 
 /// Fixed in an ordinary run; a long one takes another each time, and says which.

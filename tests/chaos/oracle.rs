@@ -55,3 +55,29 @@ fn worth(key: &Key, statement: usize) -> Worth {
 pub fn totals<'w>(all: impl Iterator<Item = &'w Worth>) -> (u64, i64) {
     all.fold((0, 0), |(counts, cents), worth| (counts + worth.count, cents + worth.cents.unwrap_or(0)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::Line;
+
+    #[test]
+    fn what_did_not_arrive_does_not_count_and_the_newest_statement_holds() {
+        let lines = [
+            Line::of(7, What::Sale(3, 2)),
+            Line::of(7, What::Click),
+            Line::of(7, What::Sale(3, 1)),
+            Line::of(7, What::Sale(3, 3)),
+            Line::of(7, What::SignUp),
+            Line::of(7, What::SignUp),
+            Line::of(8, What::SignUp),
+        ];
+        let of = |arrived: &[usize]| conversions(&lines, &arrived.iter().copied().collect());
+        assert!(of(&[0, 2, 4, 6]).is_empty(), "nobody clicked");
+        let all = of(&[0, 1, 2, 4, 5, 6]);
+        let sale = Key { visitor: 7, goal: "sales".to_owned(), transaction: Some(3) };
+        assert_eq!(all[&sale], worth(&sale, 2));
+        assert_eq!(all.len(), 2);
+        assert_eq!(of(&[0, 1, 2, 3])[&sale].state, "rejected");
+    }
+}

@@ -152,3 +152,54 @@ fn cents(value: &Value) -> Option<i64> {
     assert_eq!(rest.len(), 2, "{text}");
     Some(format!("{whole}{rest}").parse().unwrap())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sign_up(event: &str, conversion: &str) -> Vec<u8> {
+        let stated = json!({ "id": conversion, "version": 1, "goal": "signups", "count": 1, "state": "approved",
+                             "earning": null, "currency": "EUR", "tid": null });
+        let goals = json!([{ "outcome": "converted", "conversion": stated }]);
+        let change =
+            json!({ "conversion": conversion, "click": "c", "state": "approved", "count": 1, "earning": null });
+        let hit = json!({ "hit": { "id": event }, "outcome": "converted", "goals": goals });
+        serde_json::to_vec(&json!({ "id": event, "kind": "hit", "hits": [hit], "changes": [change] })).unwrap()
+    }
+
+    fn warehouse() -> Warehouse {
+        let mut warehouse = Warehouse::default();
+        let click = json!({ "id": "e0", "kind": "click", "click": { "id": "c", "sub1": "v7" } });
+        warehouse.add(&serde_json::to_vec(&click).unwrap());
+        warehouse.add(&sign_up("e1", "one"));
+        warehouse
+    }
+
+    #[test]
+    fn one_sign_up_is_one() {
+        let all = warehouse().conversions();
+        let key = Key { visitor: 7, goal: "signups".to_owned(), transaction: None };
+        assert_eq!(all[&key], Worth { count: 1, state: "approved".to_owned(), cents: None });
+    }
+
+    #[test]
+    #[should_panic(expected = "counts twice")]
+    fn a_second_sign_up_is_seen() {
+        let mut warehouse = warehouse();
+        warehouse.add(&sign_up("e2", "two"));
+        warehouse.conversions();
+    }
+
+    #[test]
+    #[should_panic(expected = "not in order")]
+    fn an_outcome_that_is_taken_twice_is_seen() {
+        warehouse().add(&sign_up("e1", "one"));
+    }
+
+    #[test]
+    fn amounts_keep_their_sign() {
+        assert_eq!(cents(&json!("-12.05")), Some(-1205));
+        assert_eq!(cents(&json!(null)), None);
+    }
+}

@@ -3,12 +3,10 @@
 
 use std::time::Duration;
 
-use system_tests::repetitions;
-
 use crate::{
     alone,
     live::Live,
-    seed,
+    rounds, seed,
     stage::{Plan, Stage},
     traffic::Traffic,
     verdict::compare,
@@ -23,15 +21,15 @@ fn one_of_three_brokers_is_not_missed_and_two_lose_nothing() {
     let live = Live::begin(&stage.cluster, stage.partitions);
     let traffic = Traffic::begin(seed, stage.edges.clone());
     traffic.go_on(300);
-    for round in 0..repetitions(1, 6) {
+    for round in 0..rounds().min(6) {
         let (first, second) = (round % 3, (round + 1) % 3);
         let before = traffic.failures();
         stage.broker(first).kill();
-        traffic.go_on_for(Duration::from_secs(8));
+        traffic.go_on_for(Duration::from_secs(6));
         live.settle();
         assert_eq!(traffic.failures(), before, "somebody noticed that one broker of three was gone");
         stage.broker(second).kill();
-        traffic.go_on_for(Duration::from_secs(6));
+        traffic.go_on_for(Duration::from_secs(4));
         stage.start_broker(second);
         stage.start_broker(first);
         stage.wait_for_brokers();

@@ -20,9 +20,9 @@ use crate::{
     stage::{ACCOUNTS, link, token},
 };
 
-const SENDERS: usize = 12;
+const SENDERS: usize = 24;
 /// Between two requests of one sender.
-const PACE: Duration = Duration::from_millis(80);
+const PACE: Duration = Duration::from_millis(160);
 /// After this a sender gives up; it will never know.
 const ANSWER: Duration = Duration::from_secs(5);
 /// A click by a name is believed to be the cause of a hit up to ten minutes before it. Nobody here comes near that.
@@ -179,6 +179,13 @@ async fn send(shared: Arc<Shared>, mut dice: Dice) {
         let answer = Answer::try_of(shared.http.get(format!("{edge}/{path}"))).await;
         shared.ledger.lock().unwrap().note(number, answer.ok());
         shared.moved.notify_all();
+    }
+}
+
+#[cfg(test)]
+impl Line {
+    pub fn of(visitor: u32, what: What) -> Line {
+        Line { visitor, what, query: String::new(), told: Told::Maybe, id: String::new() }
     }
 }
 

@@ -27,6 +27,8 @@ cargo xtask TASK
                           process more often and tries more inputs; ARGS go to `cargo test`. Brings up a Kafka and a
                           database first, and says what it skips where it cannot; with CI set it fails instead
   stack [--brokers N]     bring up the same servers, for work by hand, until Ctrl-C; N is 1 to 3
+  chaos [--rounds N]      break a cluster under traffic in every way, 12 rounds (about half an hour), and compare what it
+                          counted with what was sent; a short form is among the tests. Needs JDK 17 and Maven
   readme [FILE]           run the walk-through of README.md as it is written, and compare what it prints
   schemas [--anew]        write schemas/json-schema from the types, and readings and outcomes of schemas/examples from
                           the code; a change that breaks readers is refused, unless --anew says that nothing was
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     let done = match task.to_str() {
         Some("test") => servers::test(rest),
         Some("stack") => servers::stack(&rest),
+        Some("chaos") => servers::chaos(&rest),
         Some("readme") => walk::run(rest),
         Some("schemas") => schemas(&rest),
         Some("deps") => deps::check(),

@@ -89,6 +89,26 @@ fn announce(stack: &Stack) -> Result<()> {
     Ok(())
 }
 
+/// The long form of the chaos suite. It has servers of its own, as it kills them.
+pub fn chaos(args: &[OsString]) -> Result<()> {
+    let args: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
+    let args: Vec<_> = args.iter().map(AsRef::as_ref).collect();
+    let rounds = match args.as_slice() {
+        [] => None,
+        ["--rounds", n] => Some(n.parse::<u32>().context("--rounds takes a number")?),
+        _ => bail!("usage: cargo xtask chaos [--rounds N]"),
+    };
+    let _attending = Attending::begin()?;
+    let binary = crate::binary(false)?;
+    let mut test = crate::cargo();
+    test.args(["test", "--package", "system-tests", "--test", "chaos", "--", "--nocapture"]);
+    test.env("CLICKBACK_BIN", binary).env("CLICKBACK_LONG", "1");
+    if let Some(rounds) = rounds {
+        test.env("CLICKBACK_ROUNDS", rounds.to_string());
+    }
+    succeed(&mut test)
+}
+
 /// Servers for work by hand.
 pub fn stack(args: &[OsString]) -> Result<()> {
     let args: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
