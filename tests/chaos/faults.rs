@@ -13,7 +13,7 @@ use crate::{
     Dice, alone,
     live::Live,
     rounds, seed,
-    stage::{Plan, Stage},
+    stage::{Kind, Plan, Stage},
     traffic::Traffic,
     verdict::compare,
 };
@@ -28,7 +28,9 @@ const CUT_BYTES: u64 = 200_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     IngestKilled,
+    IngestStoppedAndContinued,
     MatcherKilled,
+    RollingRestart,
     MatcherStoppedAndContinued,
     StateDeleted,
     Rebalances,
@@ -38,9 +40,11 @@ enum Fault {
     OutcomesCutOff,
 }
 
-const ALL: [Fault; 9] = [
+const ALL: [Fault; 11] = [
     Fault::IngestKilled,
+    Fault::IngestStoppedAndContinued,
     Fault::MatcherKilled,
+    Fault::RollingRestart,
     Fault::MatcherStoppedAndContinued,
     Fault::StateDeleted,
     Fault::Rebalances,
@@ -88,8 +92,10 @@ impl Chaos {
     fn inject(&mut self, fault: Fault) {
         let begun = Instant::now();
         match fault {
-            Fault::IngestKilled => self.ingest_killed(3),
-            Fault::MatcherKilled => self.matcher_killed(3),
+            Fault::IngestKilled => self.killed(Kind::Ingest, 3),
+            Fault::MatcherKilled => self.killed(Kind::Matcher, 3),
+            Fault::IngestStoppedAndContinued => self.ingest_stopped_and_continued(),
+            Fault::RollingRestart => self.rolling_restart(),
             Fault::MatcherStoppedAndContinued => self.matcher_stopped_and_continued(),
             Fault::StateDeleted => self.state_deleted(),
             Fault::Rebalances => self.rebalances(repetitions(4, 8)),
@@ -111,65 +117,81 @@ impl Chaos {
         self.traffic.go_on(requests);
     }
 
-    fn ingest_killed(&mut self, times: u32) {
+    fn some(&mut self, kind: Kind) -> usize {
+        let up = self.stage.numbers(kind);
+        up[self.dice.below(up.len() as u64) as usize]
+    }
+
+    fn killed(&mut self, kind: Kind, times: u32) {
         for _ in 0..times {
-            let number = self.dice.below(self.stage.ingests() as u64) as usize;
+            let number = self.some(kind);
             self.moment();
-            self.stage.kill_ingest(number);
-            self.count("ingest killed and started again");
+            self.stage.kill(kind, number);
+            self.count(&format!("{kind:?} killed and started again"));
             self.moment();
-            self.stage.start_ingest(number);
+            self.stage.start(kind, number);
         }
     }
 
-    fn matcher_killed(&mut self, times: u32) {
-        for _ in 0..times {
-            let number = self.dice.below(self.stage.matchers() as u64) as usize;
-            self.moment();
-            self.stage.kill_matcher(number);
-            self.count("matcher killed and started again");
-            self.moment();
-            self.stage.start_matcher(number);
+    /// Senders give up, and what they sent is read when it goes on: nobody knows of it what became of it.
+    fn ingest_stopped_and_continued(&mut self) {
+        let number = self.some(Kind::Ingest);
+        self.stage.role(Kind::Ingest, number).signal("STOP");
+        self.traffic.go_on(2 * MOMENT);
+        self.stage.role(Kind::Ingest, number).signal("CONT");
+        self.count("Ingest stopped and continued");
+        self.moment();
+    }
+
+    /// As an upgrade does it: one after the other, each in good order.
+    fn rolling_restart(&mut self) {
+        for kind in [Kind::Ingest, Kind::Matcher] {
+            for number in self.stage.numbers(kind) {
+                self.stage.stop(kind, number);
+                self.moment();
+                self.stage.start(kind, number);
+                self.count(&format!("{kind:?} told to end, and started again"));
+            }
         }
     }
 
     /// In the middle of its work, and for longer than the group waits for it: somebody else has done that work when it
     /// goes on.
     fn matcher_stopped_and_continued(&mut self) {
-        (0..self.stage.matchers()).for_each(|number| self.stage.stop_matcher(number));
+        let all = self.stage.numbers(Kind::Matcher);
+        self.stage.stop_all(Kind::Matcher);
         self.traffic.go_on(5 * MOMENT);
         let taken = self.live.all_taken();
-        (0..self.stage.matchers()).for_each(|number| self.stage.start_matcher(number));
-        let number = self.dice.below(self.stage.matchers() as u64) as usize;
+        all.into_iter().for_each(|number| self.stage.start(Kind::Matcher, number));
+        let number = self.some(Kind::Matcher);
         self.live.wait_for_more_than(taken);
-        self.stage.matcher(number).signal("STOP");
+        self.stage.role(Kind::Matcher, number).signal("STOP");
         self.live.settle();
-        self.stage.matcher(number).signal("CONT");
-        self.count("matcher stopped until others had its partitions, then continued");
+        self.stage.role(Kind::Matcher, number).signal("CONT");
+        self.count("Matcher stopped until others had its partitions, then continued");
         self.moment();
     }
 
     fn state_deleted(&mut self) {
-        let number = self.dice.below(self.stage.matchers() as u64) as usize;
-        self.stage.kill_matcher(number);
-        self.stage.delete_state(number);
-        self.stage.start_matcher(number);
-        self.count("matcher killed, its state deleted");
+        let number = self.some(Kind::Matcher);
+        self.stage.kill(Kind::Matcher, number);
+        self.stage.delete_folder(Kind::Matcher, number);
+        self.stage.start(Kind::Matcher, number);
+        self.count("Matcher killed, its state deleted");
         self.moment();
     }
 
     /// Another matcher joins and leaves every few seconds.
     fn rebalances(&mut self, times: usize) {
         for _ in 0..times {
-            self.stage.start_matcher(THIRD);
+            self.stage.start(Kind::Matcher, THIRD);
             self.traffic.go_on_for(Duration::from_secs(2));
             match self.dice.below(2) {
-                0 => self.stage.stop_matcher(THIRD),
-                _ => self.stage.kill_matcher(THIRD),
+                0 => self.stage.stop(Kind::Matcher, THIRD),
+                _ => self.stage.kill(Kind::Matcher, THIRD),
             }
-            self.count("rebalance: a matcher joined and left");
+            self.count("Matcher joined and left again");
         }
-        self.stage.start_matcher(THIRD);
     }
 
     fn broker_killed(&mut self) {
@@ -184,10 +206,10 @@ impl Chaos {
         self.stage.signal_broker(0, "STOP");
         // Before the spool takes over, so with everything under way that there is.
         self.traffic.go_on(self.dice.below(3) as usize);
-        let number = self.dice.below(self.stage.ingests() as u64) as usize;
-        self.stage.kill_ingest(number);
-        self.stage.start_ingest(number);
-        self.count("ingest killed while the broker was paused");
+        let number = self.some(Kind::Ingest);
+        self.stage.kill(Kind::Ingest, number);
+        self.stage.start(Kind::Ingest, number);
+        self.count("Ingest killed while the broker was paused");
         self.traffic.go_on_for(Duration::from_secs(repetitions(4, 15) as u64));
         self.stage.signal_broker(0, "CONT");
         self.count("broker paused");
@@ -199,10 +221,10 @@ impl Chaos {
         self.stage.broker(0).kill();
         let away = Duration::from_secs(repetitions(6, 60) as u64);
         self.traffic.go_on_for(away / 2);
-        let number = self.dice.below(self.stage.ingests() as u64) as usize;
-        self.stage.kill_ingest(number);
-        self.stage.start_ingest(number);
-        self.count("ingest killed while Kafka was away");
+        let number = self.some(Kind::Ingest);
+        self.stage.kill(Kind::Ingest, number);
+        self.stage.start(Kind::Ingest, number);
+        self.count("Ingest killed while Kafka was away");
         self.traffic.go_on_for(away / 2);
         self.stage.start_broker(0);
         self.stage.wait_for_brokers();

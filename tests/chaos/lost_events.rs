@@ -9,7 +9,7 @@ use crate::{
     alone,
     live::{Live, end},
     seed,
-    stage::{Plan, Stage},
+    stage::{Kind, Plan, Stage},
     traffic::Traffic,
     verdict::compare,
 };
@@ -50,8 +50,8 @@ fn lost_events_are_an_alarm_and_can_be_put_back() {
 
     // The repair. Nobody writes any more; what the damaged log has is kept aside, the back-up takes its place, and what was
     // kept is sent again: what the back-up has, too, is known by its number and changes nothing.
-    stage.stop_ingest(0);
-    stage.stop_matcher(0);
+    stage.stop(Kind::Ingest, 0);
+    stage.stop(Kind::Matcher, 0);
     let kept = records(&stage.cluster);
     stage.broker(0).kill();
     std::fs::remove_dir_all(&folder).unwrap();
@@ -62,8 +62,8 @@ fn lost_events_are_an_alarm_and_can_be_put_back() {
     assert!(whole >= halted, "the back-up has everything that was decided: {whole} of {halted}");
     eprintln!("lost events: the back-up has {whole} records; {} of the damaged log are sent again", kept.len());
     send(&stage.cluster, &kept);
-    stage.start_ingest(0);
-    stage.start_matcher(0);
+    stage.start(Kind::Ingest, 0);
+    stage.start(Kind::Matcher, 0);
     traffic.go_on(200);
     live.settle();
     assert!(live.next(DAMAGED) > halted);
@@ -80,8 +80,8 @@ fn copy(from: &Path, to: &Path) {
 
 fn wait_for_alarm(stage: &Stage, traffic: &Traffic) {
     let until = Instant::now() + PATIENCE;
-    while !stage.matcher(0).stderr().contains("ALARM") {
-        assert!(Instant::now() < until, "no alarm: {}", stage.matcher(0).stderr());
+    while !stage.role(Kind::Matcher, 0).stderr().contains("ALARM") {
+        assert!(Instant::now() < until, "no alarm: {}", stage.role(Kind::Matcher, 0).stderr());
         traffic.go_on(10);
     }
 }

@@ -1,6 +1,7 @@
 //! The servers and the roles of one run: what is up just now, under which address, and what it said.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, RwLock},
@@ -26,6 +27,12 @@ use xtask::stack::{
 
 pub const ACCOUNTS: u32 = 3;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Ingest,
+    Matcher,
+}
+
 pub struct Plan {
     pub brokers: usize,
     pub partitions: u16,
@@ -40,8 +47,8 @@ pub struct Stage {
     folder: tempfile::TempDir,
     /// Where each ingest listens now, or did last.
     pub edges: Arc<RwLock<Vec<String>>>,
-    ingests: Vec<Option<Role>>,
-    matchers: Vec<Option<Role>>,
+    /// What is up.
+    roles: BTreeMap<(Kind, usize), Role>,
     /// What roles said that have ended.
     said: String,
 }
@@ -73,13 +80,12 @@ impl Stage {
             partitions: plan.partitions,
             folder: tempfile::tempdir().unwrap(),
             edges: Arc::new(RwLock::new(vec![String::new(); plan.ingests])),
-            ingests: (0..plan.ingests).map(|_| None).collect(),
-            matchers: (0..plan.matchers).map(|_| None).collect(),
+            roles: BTreeMap::new(),
             said: String::new(),
         };
         stage.init();
-        (0..plan.ingests).for_each(|number| stage.start_ingest(number));
-        (0..plan.matchers).for_each(|number| stage.start_matcher(number));
+        (0..plan.ingests).for_each(|number| stage.start(Kind::Ingest, number));
+        (0..plan.matchers).for_each(|number| stage.start(Kind::Matcher, number));
         Some(stage)
     }
 
@@ -106,76 +112,60 @@ impl Stage {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn start(&self, args: &[&str]) -> Role {
+    /// On the same folder as before, if it ran before.
+    pub fn start(&mut self, kind: Kind, number: usize) {
+        let folder = self.path(&format!("{kind:?}-{number}"));
+        let key = self.path("key");
+        let own = match kind {
+            Kind::Ingest => vec!["ingest", "--ingest", "127.0.0.1:0", "--spool", &folder, "--key-file", &key],
+            Kind::Matcher => vec!["matcher", "--state", &folder],
+        };
         let usual = ["--kafka", &self.cluster.brokers, "--topic-prefix", "chaos", "--admin", "127.0.0.1:0"];
-        let args = [args, &usual].concat();
-        Role::start(&args).unwrap_or_else(|said| panic!("{} did not start:\n{said}", args[0]))
-    }
-
-    pub fn start_ingest(&mut self, number: usize) {
-        let (spool, key) = (self.path(&format!("spool-{number}")), self.path("key"));
-        let role = self.start(&["ingest", "--ingest", "127.0.0.1:0", "--spool", &spool, "--key-file", &key]);
-        self.edges.write().unwrap()[number] = role.url("ingest");
-        self.ingests[number] = Some(role);
-    }
-
-    pub fn start_matcher(&mut self, number: usize) {
-        let state = self.path(&format!("state-{number}"));
-        let role = self.start(&["matcher", "--state", &state]);
-        if number == self.matchers.len() {
-            self.matchers.push(None);
+        let role = Role::start(&[&own[..], &usual].concat());
+        let role = role.unwrap_or_else(|said| panic!("{kind:?} {number} did not start:\n{said}"));
+        if kind == Kind::Ingest {
+            self.edges.write().unwrap()[number] = role.url("ingest");
         }
-        self.matchers[number] = Some(role);
+        assert!(self.roles.insert((kind, number), role).is_none(), "{kind:?} {number} is up");
     }
 
-    pub fn delete_state(&self, matcher: usize) {
-        std::fs::remove_dir_all(self.path(&format!("state-{matcher}"))).unwrap();
+    pub fn role(&self, kind: Kind, number: usize) -> &Role {
+        &self.roles[&(kind, number)]
     }
 
-    pub fn ingests(&self) -> usize {
-        self.ingests.len()
+    /// The numbers of those that are up.
+    pub fn numbers(&self, kind: Kind) -> Vec<usize> {
+        self.roles.keys().filter(|(other, _)| *other == kind).map(|(_, number)| *number).collect()
     }
 
-    pub fn matchers(&self) -> usize {
-        self.matchers.len()
+    /// SIGKILL.
+    pub fn kill(&mut self, kind: Kind, number: usize) {
+        self.leave(kind, number).kill();
     }
 
-    pub fn matcher(&self, number: usize) -> &Role {
-        self.matchers[number].as_ref().unwrap()
+    /// SIGTERM; it has to end well.
+    pub fn stop(&mut self, kind: Kind, number: usize) {
+        assert!(self.leave(kind, number).stop().success(), "{kind:?} {number} did not end well");
     }
 
-    pub fn ingest(&self, number: usize) -> &Role {
-        self.ingests[number].as_ref().unwrap()
+    pub fn stop_all(&mut self, kind: Kind) {
+        self.numbers(kind).into_iter().for_each(|number| self.stop(kind, number));
     }
 
-    pub fn kill_ingest(&mut self, number: usize) {
-        let role = self.ingests[number].take().unwrap();
-        self.note(&format!("ingest {number}, killed"), &role);
-        role.kill();
+    pub fn delete_folder(&self, kind: Kind, number: usize) {
+        std::fs::remove_dir_all(self.path(&format!("{kind:?}-{number}"))).unwrap();
     }
 
-    pub fn kill_matcher(&mut self, number: usize) {
-        let role = self.matchers[number].take().unwrap();
-        self.note(&format!("matcher {number}, killed"), &role);
-        role.kill();
-    }
-
-    pub fn stop_ingest(&mut self, number: usize) {
-        let role = self.ingests[number].take().unwrap();
-        self.note(&format!("ingest {number}, stopped"), &role);
-        assert!(role.stop().success(), "ingest {number} did not end well");
-    }
-
-    pub fn stop_matcher(&mut self, number: usize) {
-        let role = self.matchers[number].take().unwrap();
-        self.note(&format!("matcher {number}, stopped"), &role);
-        assert!(role.stop().success(), "matcher {number} did not end well");
+    fn leave(&mut self, kind: Kind, number: usize) -> Role {
+        let role = self.roles.remove(&(kind, number)).unwrap();
+        self.said.push_str(&format!("\n== {kind:?} {number}, to be ended\n{}", role.stderr()));
+        role
     }
 
     /// Nobody ends by himself, whatever is broken around him.
     pub fn assert_all_run(&mut self) {
-        for role in self.ingests.iter_mut().chain(&mut self.matchers).flatten() {
-            assert!(!role.has_ended(), "a role ended by itself:\n{}", role.stderr());
+        for (who, role) in &mut self.roles {
+            assert!(!role.has_ended(), "{who:?} ended by itself:\n{}", role.stderr());
         }
     }
 
@@ -214,10 +204,6 @@ impl Stage {
         std::fs::OpenOptions::new().write(true).open(&segment).unwrap().set_len(left).unwrap();
         length - left
     }
-
-    fn note(&mut self, who: &str, role: &Role) {
-        self.said.push_str(&format!("\n== {who}\n{}", role.stderr()));
-    }
 }
 
 impl Drop for Stage {
@@ -226,11 +212,8 @@ impl Drop for Stage {
             return;
         }
         let mut said = std::mem::take(&mut self.said);
-        for (name, roles) in [("ingest", &self.ingests), ("matcher", &self.matchers)] {
-            for (number, role) in roles.iter().enumerate() {
-                let stderr = role.as_ref().map(Role::stderr).unwrap_or_default();
-                said.push_str(&format!("\n== {name} {number}, at the end\n{stderr}"));
-            }
+        for (who, role) in &self.roles {
+            said.push_str(&format!("\n== {who:?}, at the end\n{}", role.stderr()));
         }
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{}.log", std::process::id()));
         std::fs::write(&file, said).ok();

@@ -14,7 +14,7 @@ use crate::{
     live::{Live, end},
     oracle::{conversions, totals},
     reader::{Taking, Warehouse, header},
-    stage::Stage,
+    stage::{Kind, Stage},
     traffic::{Ledger, Line, Told, Traffic, What},
 };
 
@@ -36,10 +36,10 @@ struct Events {
 pub fn compare(name: &str, mut stage: Stage, traffic: Traffic, live: Live) {
     let ledger = traffic.end();
     stage.assert_all_run();
-    (0..stage.ingests()).for_each(|number| wait_for_an_empty_spool(&stage, number));
-    (0..stage.ingests()).for_each(|number| stage.stop_ingest(number));
+    stage.numbers(Kind::Ingest).into_iter().for_each(|number| wait_for_an_empty_spool(&stage, number));
+    stage.stop_all(Kind::Ingest);
     live.settle();
-    (0..stage.matchers()).for_each(|number| stage.stop_matcher(number));
+    stage.stop_all(Kind::Matcher);
     let (cluster, partitions) = (stage.cluster.clone(), stage.partitions);
     let events = read_events(&cluster, partitions);
     let (warehouse, taken, skipped) = read_outcomes(&cluster, partitions, &events);
@@ -68,7 +68,7 @@ pub fn compare(name: &str, mut stage: Stage, traffic: Traffic, live: Live) {
 
 /// Asks until nothing waits any more for Kafka. What was not answered may be in there, too.
 fn wait_for_an_empty_spool(stage: &Stage, number: usize) {
-    let role = stage.ingest(number);
+    let role = stage.role(Kind::Ingest, number);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let until = Instant::now() + PATIENCE;
     loop {

@@ -51,7 +51,14 @@ impl PartitionReader {
     /// knows what was acknowledged before (KIP-207), so the end is never before a record that somebody has read.
     pub fn ends(&self) -> Result<(u64, u64), Problem> {
         let asked = self.consumer.fetch_watermarks(&self.topic, i32::from(self.partition), WAIT);
-        let (first, end) = asked.map_err(|error| Problem::asking(&self.topic, &error))?;
+        let (first, end) = asked.map_err(|error| {
+            // A client that began while the leader was gone, and was never connected to it, believes for minutes what it
+            // was told then: librdkafka looks for new leaders when a connection breaks, and there was none.
+            if let Err(error) = self.consumer.fetch_metadata(Some(&self.topic), WAIT) {
+                tracing::debug!(%error, "nobody says who leads {}", self.topic);
+            }
+            Problem::asking(&self.topic, &error)
+        })?;
         Ok((u64::try_from(first).unwrap_or_default(), u64::try_from(end).unwrap_or_default()))
     }
 
