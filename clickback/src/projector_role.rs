@@ -60,12 +60,7 @@ pub async fn run(common: &Common, args: ProjectorArgs) -> anyhow::Result<Threads
         catalog: node.catalog.clone(),
         appender: node.appender.clone(),
         reports: Reports::cluster(tables.store.clone(), tables.positions.clone(), Handle::current()),
-        fresh: Freshness::cluster(
-            &args.kafka.cluster(),
-            &node.layout,
-            tables.store.clone(),
-            tables.positions.clone(),
-        )?,
+        fresh: Freshness::cluster(&args.kafka.cluster(), &node.layout, tables.store.clone(), tables.positions.clone())?,
         data: None,
         public_url: public_url(&args),
         admin: admin_key(),

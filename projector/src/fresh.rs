@@ -119,9 +119,8 @@ impl OfCluster {
     /// A run's events of one partition reach the log in the order of their numbers.
     async fn has_run(&self, partition: u16, from: EventId, n: u64) -> Result<bool> {
         let store = Arc::clone(&self.store.borrow());
-        let statement: PreparedStatement = store
-            .prepare(&format!("SELECT n FROM {} WHERE partition = ? AND run = ?", store.table("runs")))
-            .await?;
+        let statement: PreparedStatement =
+            store.prepare(&format!("SELECT n FROM {} WHERE partition = ? AND run = ?", store.table("runs"))).await?;
         let values = (i32::from(partition), from.bits().to_be_bytes().to_vec());
         let found = store.session.execute_unpaged(&statement, values).await.context("the runs cannot be read")?;
         let row = found.into_rows_result()?.maybe_first_row::<(i64,)>()?;

@@ -41,7 +41,8 @@ impl Cluster {
     }
 
     fn start() -> Cluster {
-        let given = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use cargo xtask test"));
+        let given =
+            |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use cargo xtask test"));
         let (kafka, scylla) = (given("CLICKBACK_TEST_KAFKA"), given("CLICKBACK_TEST_SCYLLA"));
         let dir = tempfile::tempdir().unwrap();
         let millis = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();

@@ -63,7 +63,9 @@ async fn add(api: &ApiState, wanted: &mut Wanted, after: &str) -> Result<(), Pro
             wanted.add(&receipt);
             Ok(())
         }
-        Ok(_) => Err(Problem::field("?after", "invalid_receipt", "no such receipt was given: there is no such partition")),
+        Ok(_) => {
+            Err(Problem::field("?after", "invalid_receipt", "no such receipt was given: there is no such partition"))
+        }
         Err(e) => Err(Problem::field("?after", "invalid_receipt", format!("`{after}` is {e}, and not `latest`"))),
     }
 }

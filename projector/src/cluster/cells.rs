@@ -197,8 +197,7 @@ impl Cells {
                 unread.push(key);
                 continue;
             }
-            let full = named.len() >= self.limit
-                && named.values().filter(|first| **first < src).count() >= self.limit;
+            let full = named.len() >= self.limit && named.values().filter(|first| **first < src).count() >= self.limit;
             if !full {
                 named.insert(key.value.clone(), src);
                 // Nobody named it before, so it has no row.

@@ -73,8 +73,12 @@ fn take(cells: &mut Cells, src: u64, event: &Event) {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    (0u8..8, 0i64..4, 20_000i64..20_002, 1i64..5)
-        .prop_map(|(value, quarter, day, count)| Event { value, quarter, day, count })
+    (0u8..8, 0i64..4, 20_000i64..20_002, 1i64..5).prop_map(|(value, quarter, day, count)| Event {
+        value,
+        quarter,
+        day,
+        count,
+    })
 }
 
 proptest! {
