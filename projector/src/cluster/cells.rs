@@ -130,7 +130,7 @@ impl Cells {
         Self::with_limit(FREE_VALUES_PER_DAY)
     }
 
-    fn with_limit(limit: usize) -> Result<Self> {
+    pub fn with_limit(limit: usize) -> Result<Self> {
         let size = |size| NonZeroUsize::new(size).context("a cache of nothing");
         Ok(Self {
             limit,

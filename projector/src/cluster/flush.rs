@@ -95,6 +95,12 @@ impl Writer {
         })
     }
 
+    /// With another bound on the values of a day, as tables of so many take long to fill.
+    #[cfg(test)]
+    pub fn naming(self, values: usize) -> Result<Writer> {
+        Ok(Writer { cells: Cells::with_limit(values)?, ..self })
+    }
+
     pub fn stand(&self) -> Stand {
         self.stand
     }

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use schemas::{ClickId, ConversionId, Time};
 
 use super::{
-    Seen,
+    ACCOUNTS_BY_LIST, Seen,
     walk::{Bounds, Chain, Found, Key, entries, merged, page as walk},
 };
 use crate::{
@@ -20,9 +20,6 @@ use crate::{
     },
     tables::{StoredConversion, decode},
 };
-
-/// With more accounts than this, the conversions of the tenant are looked through instead of each account's.
-const ACCOUNTS_BY_LIST: usize = 8;
 
 /// One version of a conversion.
 pub struct Version {

@@ -1,10 +1,6 @@
 //! Cells and rows for the figures of a conversions report.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Instant,
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -14,7 +10,7 @@ use tokio::runtime::Handle;
 use super::{
     AT_ONCE, Seen,
     conversions::{Version, current, is_shown_at, latest, versions},
-    walk::{Bounds, Chain, Found, buckets, entries},
+    walk::{Bounds, Chain, Key, buckets, entries},
     within,
 };
 use crate::{
@@ -30,6 +26,9 @@ use crate::{
 
 /// Values that one statement may name.
 const VALUES_AT_ONCE: usize = 100;
+
+/// Accounts whose lists are read at once; what stands in the lists is read `AT_ONCE`.
+const LISTS_AT_ONCE: usize = 8;
 
 pub struct Figures<'r> {
     runtime: &'r Handle,
@@ -161,8 +160,7 @@ impl Source for Figures<'_> {
             match what {
                 Rows::Clicks => {
                     let bounds = Bounds::of(range);
-                    let of = |account| clicks(&seen.store, &plan.tenant, account, range, &bounds);
-                    let mut rows = stream::iter(&plan.accounts).map(of).flatten_unordered(AT_ONCE);
+                    let mut rows = clicks(seen, plan, range, &bounds);
                     while let Some((account, data)) = rows.try_next().await? {
                         in_time(seen.until)?;
                         see(Some(account), Row::Click(&decode(&data)?))?;
@@ -170,8 +168,7 @@ impl Source for Figures<'_> {
                 }
                 Rows::Conversions => {
                     let bounds = Bounds::of(Range { to: Range::ALL.to, ..range });
-                    let of = |account| conversions(&seen.store, &plan.tenant, account, range.from, &bounds);
-                    let mut rows = stream::iter(&plan.accounts).map(of).flatten_unordered(AT_ONCE);
+                    let mut rows = conversions(seen, plan, range.from, &bounds);
                     while let Some((account, versions)) = rows.try_next().await? {
                         in_time(seen.until)?;
                         see(Some(account), Row::Conversion(&current(&versions)?))?;
@@ -217,32 +214,26 @@ fn reads<'a>(
 
 /// Of an account as a whole the days of a period stand together.
 fn of_periods<'a>(at: usize, account: &'a Account, days: &[i32], is_whole: &dyn Fn(i64) -> bool) -> Vec<Read<'a>> {
-    let mut runs: BTreeMap<(i32, bool, i32), Read<'a>> = BTreeMap::new();
-    let mut run = 0;
-    let mut before = None;
+    let mut runs: Vec<Read<'a>> = Vec::new();
     for day in days.iter().copied() {
         let (period, shard) = partition_key(Family::Account as u8, i64::from(day), 0);
-        let whole = is_whole(i64::from(day));
-        // Those between two ends that are read alike are read alike.
-        if before != Some((period, whole)) {
-            run += 1;
+        let is_whole = is_whole(i64::from(day));
+        match runs.last_mut() {
+            Some(run) if (run.period, run.is_whole) == (period, is_whole) => run.first = day,
+            _ => runs.push(Read {
+                want: at,
+                account: &account.name,
+                family: Family::Account as u8,
+                period,
+                shard,
+                is_whole,
+                first: day,
+                last: day,
+                values: None,
+            }),
         }
-        before = Some((period, whole));
-        let read = runs.entry((period, whole, run)).or_insert_with(|| Read {
-            want: at,
-            account: &account.name,
-            family: Family::Account as u8,
-            period,
-            shard,
-            is_whole: whole,
-            first: day,
-            last: day,
-            values: None,
-        });
-        read.first = read.first.min(day);
-        read.last = read.last.max(day);
     }
-    runs.into_values().collect()
+    runs
 }
 
 /// Of values, every source partition has its own.
@@ -305,37 +296,42 @@ async fn any_cell(store: &Store, tenant: &str, read: Read<'_>) -> Result<bool> {
     Ok(rows.maybe_first_row::<(i32,)>()?.is_some())
 }
 
-fn clicks<'s>(
-    store: &'s Store,
-    tenant: &'s str,
-    account: &'s Account,
-    range: Range,
-    bounds: &Bounds,
-) -> Chain<'s, (&'s Account, Vec<u8>)> {
-    let read = move |bucket: Result<i32>| async move {
-        let values = (tenant, &account.name, bucket?, range.from.ms(), range.to.ms());
+/// The rows of clicks in the buckets of a range.
+fn clicks<'s>(seen: &'s Seen, plan: &'s Plan, range: Range, bounds: &'s Bounds) -> Chain<'s, (&'s Account, Vec<u8>)> {
+    let store = &*seen.store;
+    let of = move |account: &'s Account| {
+        let buckets = buckets(store, List::Clicks, &plan.tenant, &account.name, bounds);
+        buckets.map_ok(move |bucket| (account, bucket))
+    };
+    let read = move |bucket: Result<(&'s Account, i32)>| async move {
+        let (account, bucket) = bucket?;
+        let values = (&plan.tenant, &account.name, bucket, range.from.ms(), range.to.ms());
         let rows = store.session.execute_iter(store.reads.clicks.clone(), values).await?;
         let rows = rows.rows_stream::<(Vec<u8>,)>()?.map_err(anyhow::Error::from);
-        anyhow::Ok(rows.map_ok(move |(data,)| (account, data)))
+        anyhow::Ok(rows.map_ok(move |(data,)| (account, data)).boxed_local())
     };
-    let buckets = buckets(store, List::Clicks, tenant, &account.name, bounds);
-    buckets.map(read).buffer_unordered(8).try_flatten().boxed_local()
+    let buckets = stream::iter(&plan.accounts).map(of).flatten_unordered(LISTS_AT_ONCE);
+    buckets.map(read).buffer_unordered(AT_ONCE).try_flatten_unordered(AT_ONCE).boxed_local()
 }
 
 /// Every conversion that can have a time from then on, once.
 fn conversions<'s>(
-    store: &'s Store,
-    tenant: &'s str,
-    account: &'s Account,
+    seen: &'s Seen,
+    plan: &'s Plan,
     from: Time,
     bounds: &'s Bounds,
 ) -> Chain<'s, (&'s Account, Vec<Version>)> {
-    let found = entries(store, List::ChangedOfAccount, tenant, &account.name, bounds);
-    let read = move |found: Result<Found>| async move {
-        let key = found?.key;
+    let store = &*seen.store;
+    let of = move |account: &'s Account| {
+        let found = entries(store, List::ChangedOfAccount, &plan.tenant, &account.name, bounds);
+        found.map_ok(move |found| (account, found.key))
+    };
+    let read = move |found: Result<(&'s Account, Key)>| async move {
+        let (account, key) = found?;
         let versions = versions(store, &key.id).await?;
         let is_shown = is_shown_at(&versions, &key, |version| latest(version) >= from)?;
         anyhow::Ok(is_shown.then_some((account, versions)))
     };
+    let found = stream::iter(&plan.accounts).map(of).flatten_unordered(LISTS_AT_ONCE);
     found.map(read).buffer_unordered(AT_ONCE).try_filter_map(|row| async { Ok(row) }).boxed_local()
 }

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use schemas::{ClickId, EventId, Time, name::fold as fold_name};
 
 use super::{
-    Seen, conversions,
+    ACCOUNTS_BY_LIST, Seen, conversions,
     walk::{Bounds, Chain, Found, Key, entries, hits, merged, page as walk},
 };
 use crate::{
@@ -22,9 +22,6 @@ use crate::{
     },
     tables::{HitRow, StoredClick, decode},
 };
-
-/// With more accounts than this, the hits of the tenant are looked through instead of each account's.
-const ACCOUNTS_BY_LIST: usize = 8;
 
 /// A hit's row.
 #[derive(Clone, Debug)]

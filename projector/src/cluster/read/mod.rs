@@ -32,6 +32,8 @@ use crate::report::{
 
 /// Reads under way at once, per question.
 const AT_ONCE: usize = 64;
+/// With more accounts than this, the list of the tenant is looked through instead of each account's.
+const ACCOUNTS_BY_LIST: usize = 8;
 
 /// Follows the live generation. Cheap to clone. Every call blocks, outside of the runtime's own threads.
 #[derive(Clone, Debug)]

@@ -23,20 +23,32 @@ pub struct Reads {
     pub any_cell: PreparedStatement,
 }
 
+/// Rows that a node sends at once. Hits are large, and a page of a list needs few of them.
+const PAGE: i32 = 1_000;
+const PAGE_OF_HITS: i32 = 200;
+
 const CELLS_OF: &str = "WHERE tenant = ? AND account = ? AND family = ? AND period = ? AND shard = ?";
 
 impl Reads {
     pub async fn prepare(session: &Session, keyspace: &str, generation: u32) -> Result<Self> {
         let statement = async |text: &str| {
             let text = text.replace("{t}", keyspace).replace("{g}", &generation.to_string()).replace("{of}", CELLS_OF);
-            prepare(session, &text).await
+            let mut statement = prepare(session, &text).await?;
+            statement.set_page_size(PAGE);
+            anyhow::Ok(statement)
+        };
+        let of_hits = |mut statement: PreparedStatement| {
+            statement.set_page_size(PAGE_OF_HITS);
+            statement
         };
         Ok(Self {
-            hits: statement(
-                "SELECT time, id, received, decision, again FROM {t}.hits_{g} \
-                 WHERE tenant = ? AND account = ? AND bucket = ? AND (time, id) >= (?, ?) AND (time, id) < (?, ?)",
-            )
-            .await?,
+            hits: of_hits(
+                statement(
+                    "SELECT time, id, received, decision, again FROM {t}.hits_{g} \
+                     WHERE tenant = ? AND account = ? AND bucket = ? AND (time, id) >= (?, ?) AND (time, id) < (?, ?)",
+                )
+                .await?,
+            ),
             hit: statement(
                 "SELECT received, decision, again FROM {t}.hits_{g} \
                  WHERE tenant = ? AND account = ? AND bucket = ? AND time = ? AND id = ?",

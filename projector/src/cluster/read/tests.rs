@@ -6,6 +6,7 @@ use std::{
     cell::Cell,
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Instant,
 };
 
 use futures_util::TryStreamExt;
@@ -16,6 +17,7 @@ use proptest::{
 };
 use schemas::{
     EventId, Outcome, Time,
+    bounds::FREE_VALUES_PER_DAY,
     chain::{Chain, Position},
     status::State,
     time::{DAY_MS, MINUTE_MS},
@@ -30,8 +32,8 @@ use crate::{
         store::{self, Database, Store},
     },
     report::{
-        Basis, ClickName, ClickQuery, ConversionQuery, ConversionRow, Dimension, Filter, Filters, Match, Moment,
-        PostbackQuery, QueryError, Range, ReportQuery, Reports,
+        AsOf, Basis, ClickName, ClickQuery, ConversionQuery, ConversionRow, Dimension, Filter, Filters, Match, Moment,
+        PostbackQuery, QueryError, Range, ReportQuery, Reports, figures::answer,
     },
     story::{fill, filters, only, pages, postbacks, queries, reports as reports_of},
     testing::{START, Step, World, account, directory, folder, steps},
@@ -53,6 +55,8 @@ struct Tables {
     runtime: Runtime,
     store: Arc<Store>,
     cases: Cell<usize>,
+    /// Values of a day that have cells of their own.
+    names: usize,
 }
 
 impl Tables {
@@ -62,10 +66,10 @@ impl Tables {
         let prefix = format!("{name}_{}_{}", pipeline::clock::now().ms(), std::process::id());
         let database = Database::new(&nodes, &prefix);
         let store = runtime.block_on(async {
-            store::init(&database, "test", 1).await.unwrap();
+            store::init(&database, "test", Some(1)).await.unwrap();
             Store::open(&database, "test").await.unwrap()
         });
-        Some(Tables { runtime, store: Arc::new(store), cases: Cell::new(0) })
+        Some(Tables { runtime, store: Arc::new(store), cases: Cell::new(0), names: FREE_VALUES_PER_DAY })
     }
 
     /// A tenant that nobody had before, and the number of its first conversion.
@@ -88,7 +92,8 @@ impl Tables {
         let tasks = parts.into_iter().map(|(partition, outcomes)| async move {
             let again = again.min(outcomes.len());
             for part in [&outcomes[..again], &outcomes[..]] {
-                let mut writer = Writer::open((*self.store).clone(), partition).await.unwrap();
+                let writer = Writer::open((*self.store).clone(), partition).await.unwrap();
+                let mut writer = writer.naming(self.names).unwrap();
                 let mut left = sizes.iter().copied().cycle().take(part.len()).chain([usize::MAX]);
                 let mut until_flush = left.next().unwrap();
                 for (src, outcome) in (1..).zip(part) {
@@ -347,6 +352,53 @@ fn a_cluster_answers_as_a_folder_does() {
         both.look_ups()
     });
     tested.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Where values have no cells of their own, sums stay exact, and a filter still finds every value.
+#[test]
+fn values_beyond_the_bound_are_other() {
+    let Some(mut tables) = Tables::new("other") else { return };
+    tables.names = 1;
+    let mut runner =
+        TestRunner::new(Config { cases: 8, failure_persistence: None, max_shrink_iters: 40, ..Config::default() });
+    let split = (1..=PARTITIONS, proptest::collection::vec(1usize..12, 1..6), 0usize..60);
+    let strategy = (steps(30..90), proptest::collection::vec(queries(), 20), split);
+    let others = Cell::new(0);
+    let tested = runner.run(&strategy, |(steps, queries, (partitions, sizes, again))| {
+        let both = Both::of(&tables, &steps, partitions, &sizes, again);
+        for query in &queries {
+            let query = ReportQuery { tenant: both.tenant.clone(), ..query.clone() };
+            let folder = both.folder.conversions_report(&directory(), &query).unwrap();
+            let cluster = both.cluster.conversions_report(&directory(), &query).unwrap();
+            prop_assert_eq!(&cluster.totals, &folder.totals, "{:?}", &query);
+            others.set(others.get() + cluster.rows.iter().filter(|row| row.other).count());
+            if !cluster.rows.iter().any(|row| row.other || row.at_least) {
+                prop_assert_eq!(&cluster.rows, &folder.rows, "{:?}", &query);
+            }
+            if query.filters.keys().any(|of| !matches!(of, Dimension::Account | Dimension::Program)) {
+                prop_assert_eq!(&cluster.rows, &folder.rows, "{:?}", &query);
+            }
+        }
+        Ok(())
+    });
+    tested.unwrap_or_else(|error| panic!("{error}"));
+    assert!(others.get() > 0, "no value was beyond the bound");
+}
+
+#[test]
+fn a_question_ends_when_its_time_is_over() {
+    let Some(tables) = Tables::new("end") else { return };
+    let both = Both::of(&tables, &[Step::Reject { account: 0, reason: 1 }], 1, &[1], 0);
+    let seen = super::Seen {
+        store: Arc::clone(&tables.store),
+        as_of: AsOf::default(),
+        shards: PARTITIONS,
+        until: Instant::now(),
+    };
+    let mut figures = super::Figures::new(tables.runtime.handle(), seen);
+    let query = ReportQuery { tenant: both.tenant.clone(), now: Time::from_ms(START), ..ReportQuery::default() };
+    let answer = answer(&mut figures, &directory(), &query);
+    assert!(matches!(answer, Err(QueryError::TooLong)), "{answer:?}");
 }
 
 /// As it is asked whether a link has clicks: of all time.
