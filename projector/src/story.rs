@@ -381,6 +381,23 @@ fn a_read_ends_when_its_time_is_over() {
     assert!(ask(Some(now + Duration::from_secs(60))).is_none() && ask(None).is_none());
 }
 
+/// As it is asked whether a link has clicks. It took so long that it was given up: every day since 1970 was looked at.
+#[test]
+fn all_of_time_is_no_more_than_the_days_that_are_there() {
+    let world = some_world(20);
+    let (dir, log) = folder(&world.outcomes, &[9]);
+    fill(dir.path(), &log.reader().unwrap());
+    let query = ReportQuery {
+        tenant: TENANT.to_owned(),
+        from: Some(Moment::Instant(Time::from_ms(0))),
+        to: Some(Moment::Instant(Time::from_ms(i64::MAX))),
+        filters: Filters::from([(Dimension::Link, only("lnk_0"))]),
+        ..ReportQuery::default()
+    };
+    let report = reports(dir.path()).conversions_report(&directory(), &query).unwrap();
+    assert_eq!(report.totals.clicks, Some(20));
+}
+
 #[test]
 fn follows_batches_and_reads_what_is_missing_from_the_log() {
     let world = some_world(60);

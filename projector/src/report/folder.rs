@@ -1,6 +1,6 @@
 //! Cells and rows of a folder's tables.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Result;
 use rusqlite::params;
@@ -95,6 +95,18 @@ fn number(snapshot: &Snapshot<'_>, plan: &Plan, account: &Account) -> Option<u32
     names.account(names.tenant(&plan.tenant)?, &account.name)
 }
 
+/// Days on which the account has cells: a range may be all of time.
+fn days_of(snapshot: &Snapshot<'_>, account: u32, days: &Days<'_>) -> Result<BTreeSet<i64>> {
+    let family = Family::Account as u8;
+    let (from, to) = (key(family, account, days.first, ""), key(family, account, days.last + 1, ""));
+    let mut found = BTreeSet::new();
+    snapshot.runs().scan(snapshot.conn(), &from, &to, |key, _| {
+        found.insert(parts(key)?.2);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Reads a family's cells day by day. A day is read in one snapshot, as segments may be merged between two.
 fn read_family(
     snapshot: &mut Snapshot<'_>,
@@ -103,13 +115,14 @@ fn read_family(
     days: &Days<'_>,
     see: &mut SeeCell<'_>,
 ) -> Result<(), QueryError> {
-    // An account as a whole has one cell a day.
-    let step = if want.family == Family::Account as u8 { days.last - days.first + 1 } else { 1 };
-    let mut day = days.first;
-    while day <= days.last {
-        let next = (day + step).min(days.last + 1);
-        scan(snapshot, want, (key(want.family, account, day, ""), key(want.family, account, next, "")), see)?;
-        day = next;
+    let range = |first, last| (key(want.family, account, first, ""), key(want.family, account, last + 1, ""));
+    if want.family == Family::Account as u8 {
+        // An account as a whole has one cell a day.
+        scan(snapshot, want, range(days.first, days.last), see)?;
+        return Ok(snapshot.breathe()?);
+    }
+    for day in days_of(snapshot, account, days)? {
+        scan(snapshot, want, range(day, day), see)?;
         snapshot.breathe()?;
     }
     Ok(())
@@ -124,7 +137,7 @@ fn read_values(
     values: &[String],
     see: &mut SeeCell<'_>,
 ) -> Result<(), QueryError> {
-    for day in days.first..=days.last {
+    for day in days_of(snapshot, account, days)? {
         for value in values {
             let from = key(want.family, account, day, value);
             // The key that follows a key is that key and a zero byte.
