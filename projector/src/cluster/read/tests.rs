@@ -36,7 +36,7 @@ use crate::{
         PostbackQuery, QueryError, Range, ReportQuery, Reports, figures::answer,
     },
     story::{fill, filters, only, pages, postbacks, queries, reports as reports_of},
-    testing::{START, Step, World, account, directory, folder, steps},
+    testing::{START, Step, World, account, directory, folder, nth_conversion, steps},
 };
 
 const PARTITIONS: u16 = 3;
@@ -383,6 +383,31 @@ fn values_beyond_the_bound_are_other() {
     });
     tested.unwrap_or_else(|error| panic!("{error}"));
     assert!(others.get() > 0, "no value was beyond the bound");
+}
+
+#[test]
+fn a_conversion_that_changes_between_two_pages_is_shown_once() {
+    let Some(tables) = Tables::new("pages") else { return };
+    let convert = Step::Label { account: 0, label: 1, goal: 0, earning: Some(100) };
+    let mut steps = vec![convert.clone(), convert.clone(), convert];
+    let before = World::of_tenant("pages", 0, &steps);
+    steps.extend([0, 2].map(|conversion| Step::Update { conversion, state: 2, earning: None }));
+    let after = World::of_tenant("pages", 0, &steps);
+    tables.take(&before, 1, &[1], 0);
+    let mut query = ConversionQuery {
+        tenant: "pages".to_owned(),
+        from: Some(Moment::Instant(at(0))),
+        to: Some(Moment::Instant(at(60))),
+        limit: 1,
+        ..ConversionQuery::default()
+    };
+    let first = tables.reports().conversions(&query).unwrap();
+    tables.take(&after, 1, &[1], 0);
+    query.cursor = first.cursor;
+    let rest = all(&tables.reports(), &query);
+    let shown: Vec<_> = first.items.iter().chain(&rest).map(|row| (row.id.clone(), row.version)).collect();
+    let expected = [(2, 1), (1, 1), (0, 2)].map(|(n, version)| (nth_conversion(n).to_string(), version));
+    assert_eq!(shown, expected);
 }
 
 #[test]
