@@ -47,12 +47,13 @@ pub async fn run(common: &Common, args: ProjectorArgs) -> anyhow::Result<Threads
     let signal = stop_signal();
     let (stop, servers) = (CancellationToken::new(), TaskTracker::new());
 
-    let node = start_node(&args, &health).await?;
+    let beat = health.component("projector");
+    let node = start_node(&args, &health, &beat).await?;
     let tables = cluster::start(cluster::Parts {
         cluster: args.kafka.cluster(),
         layout: node.layout.clone(),
         database: args.database(),
-        beat: health.component("projector"),
+        beat,
         stop: stop.clone(),
     })
     .await?;
@@ -88,8 +89,7 @@ pub async fn run(common: &Common, args: ProjectorArgs) -> anyhow::Result<Threads
 }
 
 /// Reading a large catalog takes its time, and is no standstill.
-async fn start_node(args: &ProjectorArgs, health: &Health) -> anyhow::Result<Node> {
-    let beat: Beat = health.component("start");
+async fn start_node(args: &ProjectorArgs, health: &Health, beat: &Beat) -> anyhow::Result<Node> {
     let config = NodeConfig {
         cluster: args.kafka.cluster(),
         sealer: args.key.sealer()?,
@@ -101,10 +101,7 @@ async fn start_node(args: &ProjectorArgs, health: &Health) -> anyhow::Result<Nod
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            started = &mut starting => {
-                beat.finish();
-                return started.context("the start was interrupted")?;
-            }
+            started = &mut starting => return started.context("the start was interrupted")?,
             _ = look.tick() => beat.beat(),
         }
     }
