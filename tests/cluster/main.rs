@@ -2,6 +2,7 @@
 //! topics of its own. Tests that stop the broker need its process id, too: CLICKBACK_TEST_KAFKA_PID.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, also in its helpers")]
 
+mod data_teams;
 mod ingest;
 mod init;
 mod matcher;

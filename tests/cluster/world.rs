@@ -11,7 +11,7 @@ use std::{
 };
 
 use pipeline::{
-    Applied, Receipt, Sealer,
+    Applied, Draft, Receipt, Sealer,
     kafka::{self, Node, NodeConfig, Topic},
     lifecycle::Health,
 };
@@ -84,6 +84,8 @@ pub struct Stored {
     pub key: String,
     pub headers: BTreeMap<String, String>,
     pub payload: Vec<u8>,
+    /// Of the log, where the topic says so.
+    pub time: i64,
 }
 
 impl Stored {
@@ -96,6 +98,7 @@ impl Stored {
             key: text(message.key().unwrap()),
             headers: headers.map(|header| (header.key.to_owned(), text(header.value.unwrap()))).collect(),
             payload: message.payload().unwrap().to_vec(),
+            time: message.timestamp().to_millis().unwrap(),
         }
     }
 
@@ -192,17 +195,33 @@ impl World {
     }
 
     fn put_blocking(&self, bodies: impl FnOnce(&Sealer) -> Vec<Body>) {
+        self.on_node(|runtime, node, sealer| {
+            for body in bodies(sealer) {
+                let now = pipeline::clock::now();
+                let record = Record { v: 1, id: body.thing(), tenant: "default".into(), time: now, base: 0, body };
+                assert_eq!(runtime.block_on(node.appender.append_catalog(record)), Ok(Applied::Current));
+            }
+        });
+    }
+
+    fn on_node(&self, work: impl FnOnce(&tokio::runtime::Runtime, &Node, &Sealer)) {
         let sealer = || Sealer::open_file(self.key_file().as_ref()).unwrap().unwrap();
         let health = Health::new(Duration::from_secs(60));
         let node = NodeConfig { cluster: self.cluster(), sealer: sealer(), spool: None, health };
         let node = Node::start(node).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        for body in bodies(&sealer()) {
-            let now = pipeline::clock::now();
-            let record = Record { v: 1, id: body.thing(), tenant: "default".into(), time: now, base: 0, body };
-            assert_eq!(runtime.block_on(node.appender.append_catalog(record)), Ok(Applied::Current));
-        }
+        work(&runtime, &node, &sealer());
         node.threads().join().unwrap();
+    }
+
+    /// Events that do not come over the public edge, as the API appends them.
+    pub fn append(&self, drafts: Vec<Draft>) {
+        let append = || {
+            self.on_node(|runtime, node, _| {
+                runtime.block_on(node.appender.append_all(drafts)).unwrap();
+            });
+        };
+        std::thread::scope(|scope| scope.spawn(append).join().unwrap());
     }
 
     pub fn put_account(&self) {
