@@ -12,9 +12,10 @@ use pipeline::{
 };
 use projector::{
     api::{self, ApiConfig, ApiState},
-    cluster::{self, Projector, store::Database},
+    cluster::{self, Projector, past, store::Database},
     fresh::Freshness,
     report::Reports,
+    reprocess::Source,
 };
 use schemas::bounds;
 use serde_json::json;
@@ -62,12 +63,18 @@ pub async fn run(common: &Common, args: ProjectorArgs) -> anyhow::Result<Threads
         appender: node.appender.clone(),
         reports: Reports::cluster(tables.store.clone(), tables.positions.clone(), Handle::current()),
         fresh: Freshness::cluster(&args.kafka.cluster(), &node.layout, tables.store.clone(), tables.positions.clone())?,
-        data: None,
+        past: Source::Cluster(past::Source {
+            cluster: args.kafka.cluster(),
+            partitions: node.layout.partitions,
+            store: tables.store.clone(),
+            runtime: Handle::current(),
+        }),
         public_url: public_url(&args),
         admin: admin_key(),
         health,
         metrics,
     });
+    api::resume_reprocesses(&state);
     servers.spawn(listener::serve(listener, api::router(state), bounds::API_CONNECTIONS, stop.clone()));
     let ended = match greet(common, &args, address, &node) {
         Ok(()) => tokio::select! {

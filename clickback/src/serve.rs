@@ -23,6 +23,7 @@ use pipeline::{
 use projector::{
     api::{ApiConfig, ApiState, auth::AdminKey},
     fresh::Freshness,
+    reprocess::Source,
     run::Projector,
 };
 use schemas::{bounds, catalog::Scope};
@@ -137,7 +138,7 @@ impl Process {
             appender: inside.appender.clone(),
             reports: inside.projector.reports.clone(),
             fresh: Freshness::Folder { visible: inside.projector.visible.clone(), end },
-            data: Some(start.data.to_owned()),
+            past: Source::Folder(start.data.to_owned()),
             public_url: public_url.clone(),
             admin: admin_key(),
             health,

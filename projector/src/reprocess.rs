@@ -4,7 +4,9 @@
 //! becomes of them. Invariant: an event is complete up to its position; what changed meanwhile the matcher calls stale,
 //! and it is read and sent again.
 
-mod history;
+mod folder;
+pub(crate) mod history;
+pub(crate) mod past;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,27 +16,31 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use history::{Again, Events, History, TooLong, Touched};
-use pipeline::{Appender, Catalog, Draft, Unavailable, View, clock, log::LogReader, receipt::Receipt, secrets};
+use folder::{Events, OfFolder};
+use history::{Again, History, TooLong};
+use past::{Past, PastHit};
+use pipeline::{
+    Appender, Catalog, Draft, Unavailable, View, clock, kafka::records::partition, log::LogReader, receipt::Receipt,
+    secrets,
+};
 use schemas::{
-    EventBody, EventId, Reason, Time,
+    EventBody, EventId, Outcome, Reason, Time,
     catalog::ReprocessRequest,
     event::{Name, Reprocess},
     id::alias_shard,
 };
 
 use crate::{
+    cluster::past::OfCluster,
     fresh::{Freshness, Wanted},
-    report::{Reports, Snapshot},
-    tables::{HitRow, Kind, Order, decode, ranges, term},
+    report::Reports,
+    tables::Decision,
 };
 
 /// Names sent at once.
 const NAMES_AT_ONCE: usize = 64;
 /// How often a name that changes all the time is read again.
 const ATTEMPTS: u32 = 20;
-/// Rows looked up at once.
-const CHUNK: usize = 2_048;
 const BUSY: Duration = Duration::from_millis(50);
 /// Problems that are listed one by one.
 const PROBLEMS: usize = 100;
@@ -61,11 +67,45 @@ impl Progress {
 /// Everything that a reprocess reads and sends through.
 #[derive(Clone)]
 pub struct Context {
-    pub dir: PathBuf,
+    pub past: Source,
     pub reports: Reports,
     pub fresh: Freshness,
     pub appender: Appender,
     pub catalog: Arc<Catalog>,
+}
+
+/// Where the past is read.
+#[derive(Clone)]
+pub enum Source {
+    /// The folder of the log.
+    Folder(PathBuf),
+    Cluster(crate::cluster::past::Source),
+}
+
+impl Source {
+    fn partitions(&self) -> u16 {
+        match self {
+            Source::Folder(_) => 1,
+            Source::Cluster(of) => of.partitions,
+        }
+    }
+
+    /// What became of events that are visible.
+    fn outcomes(&self, receipts: &[Receipt]) -> Result<Vec<Outcome>> {
+        let places = receipts.iter().map(|receipt| {
+            let src = receipt.src().context("an event has no position in the log yet")?;
+            anyhow::Ok((receipt.partition(), src))
+        });
+        let places: Vec<_> = places.collect::<Result<_>>()?;
+        match self {
+            Source::Folder(dir) => {
+                let log = LogReader::open(dir)?;
+                let outcome = |(_, src)| log.outcome(src)?.context("an outcome is not in the log");
+                places.into_iter().map(outcome).collect()
+            }
+            Source::Cluster(of) => of.outcomes(&places),
+        }
+    }
 }
 
 /// Runs one request to its end; may be run again from the start after a crash. The caller records `done`.
@@ -73,8 +113,9 @@ pub async fn run(context: Context, tenant: &str, request: &ReprocessRequest) -> 
     let job = Arc::new(Job { context, tenant: tenant.to_owned(), request: request.clone() });
     let mut progress = Progress::default();
     // Everything that the log acknowledged before this request is read.
-    let end = blocking(&job, |job| Ok(LogReader::open(&job.context.dir)?.position()?.next)).await?;
-    job.shows(end).await?;
+    let mut all = Wanted::default();
+    job.context.fresh.add_latest(&mut all).await?;
+    job.context.fresh.shows(&all).await?;
     let found = blocking(&job, |job| job.find()).await?;
     progress.hits = found.hits;
     let names: Vec<_> = found.names.into_iter().collect();
@@ -94,7 +135,7 @@ struct Job {
 #[derive(Default)]
 struct Found {
     hits: u64,
-    names: BTreeMap<Name, BTreeSet<u64>>,
+    names: BTreeMap<Name, BTreeSet<PastHit>>,
 }
 
 /// What came of building a name's event.
@@ -112,90 +153,51 @@ async fn blocking<T: Send + 'static>(
 }
 
 impl Job {
-    async fn shows(&self, next: u64) -> Result<()> {
-        let mut wanted = Wanted::default();
-        wanted.add_before(0, next);
-        self.context.fresh.shows(&wanted).await
-    }
-
-    fn with_settings<T>(&self, work: impl FnOnce(&View, &Again<'_>) -> Result<T>) -> Result<T> {
-        let view = self.context.catalog.view();
-        let account = view.account(&self.tenant, &self.request.account).context("the account is not there")?;
-        let again = Again { tenant: &self.tenant, account: &self.request.account, settings: &account.settings };
-        work(&view, &again)
-    }
-
-    fn events(&self) -> Result<Events> {
-        Ok(Events::new(LogReader::open(&self.context.dir)?))
+    fn with_settings<T>(&self, work: impl FnOnce(&Again<'_>, &mut dyn Past) -> Result<T>) -> Result<T> {
+        let view: Arc<View> = self.context.catalog.view();
+        let (tenant, account) = (self.tenant.as_str(), self.request.account.as_str());
+        let entry = view.account(tenant, account).context("the account is not there")?;
+        let again = Again { tenant, account, settings: &entry.settings };
+        match &self.context.past {
+            Source::Folder(dir) => {
+                let events = Events::new(LogReader::open(dir)?);
+                self.context
+                    .reports
+                    .live()?
+                    .read(|snapshot| work(&again, &mut OfFolder { snapshot, events, tenant, account }))
+            }
+            Source::Cluster(of) => work(&again, &mut OfCluster::new(of, tenant, account)),
+        }
     }
 
     fn find(&self) -> Result<Found> {
-        let mut found = Found::default();
-        let mut events = self.events()?;
-        self.with_settings(|_, again| {
-            let touched = self.context.reports.live()?.read(|snapshot| self.touched(snapshot, &mut events, again))?;
-            found.hits = touched.len() as u64;
-            for hit in touched {
-                if let Some(name) = hit.name {
-                    found.names.entry(name).or_default().insert(hit.src);
+        self.with_settings(|again, past| {
+            let mut found = Found::default();
+            let (from, to) = (self.request.from, self.request.to);
+            for touched in past.hits_between(from, to, &|decision| self.is_meant(decision))? {
+                found.hits += 1;
+                let event = past.event(touched.at)?;
+                let EventBody::Hit(hit) = &event.body else { bail!("event {:?} is no hit", touched.at) };
+                let (reading, _) = again.read(&event, hit);
+                let Some(name) = reading.name else { continue };
+                if let Some(name) = history::home(past, name)? {
+                    found.names.entry(name).or_default().insert(touched);
                 }
             }
             Ok(found)
         })
     }
 
-    /// Every hit of the account in the range that the request is about.
-    fn touched(&self, snapshot: &mut Snapshot<'_>, events: &mut Events, again: &Again<'_>) -> Result<Vec<Touched>> {
-        let names = snapshot.names();
-        let account = names.tenant(again.tenant).and_then(|tenant| names.account(tenant, again.account));
-        let Some(account) = account else { return Ok(Vec::new()) };
-        let of_account = term(Kind::HitOfAccount, account, b"");
-        let mut touched = Vec::new();
-        for (first, mut last) in ranges(snapshot.conn(), Order::Hits, self.request.from, self.request.to)? {
-            loop {
-                let rows = snapshot.segments().rows(snapshot.conn(), of_account, first, last, CHUNK)?;
-                for row in &rows {
-                    if self.is_meant(snapshot, *row)? {
-                        touched.push(self.touch(snapshot, events, again, *row as u64)?);
-                    }
-                }
-                match rows.last() {
-                    Some(lowest) if rows.len() == CHUNK && *lowest > first => last = lowest - 1,
-                    _ => break,
-                }
-                snapshot.breathe()?;
-            }
-        }
-        Ok(touched)
-    }
-
-    fn is_meant(&self, snapshot: &Snapshot<'_>, row: i64) -> Result<bool> {
-        let mut read = snapshot.conn().prepare_cached("SELECT data FROM hits WHERE src = ?")?;
-        let mut rows = read.query([row])?;
-        let Some(row) = rows.next()? else { return Ok(false) };
-        let hit: HitRow<'_> = decode(row.get_ref(0)?.as_blob()?)?;
-        let in_range = self.request.from <= hit.time && hit.time < self.request.to;
+    fn is_meant(&self, decision: &Decision<'_>) -> bool {
         let code = |reason: Option<Reason>| reason.map(Reason::code);
-        let has_reason = self.request.reason.as_deref().is_none_or(|wanted| {
-            let of_goals = hit.decision.goals.iter().map(|goal| goal.reason);
-            of_goals.chain([hit.decision.reason]).any(|reason| code(reason) == Some(wanted))
-        });
-        Ok(in_range && has_reason)
-    }
-
-    fn touch(&self, snapshot: &Snapshot<'_>, events: &mut Events, again: &Again<'_>, src: u64) -> Result<Touched> {
-        let event = events.get(src)?;
-        let EventBody::Hit(hit) = &event.body else { bail!("event {src} is no hit") };
-        let (reading, _) = again.read(&event, hit);
-        let name = match reading.name {
-            Some(name) => history::home(snapshot, events, again, name)?,
-            None => None,
-        };
-        Ok(Touched { src, name })
+        self.request.reason.as_deref().is_none_or(|wanted| {
+            let of_goals = decision.goals.iter().map(|goal| goal.reason);
+            of_goals.chain([decision.reason]).any(|reason| code(reason) == Some(wanted))
+        })
     }
 
     /// Builds, sends and waits, until none of the names is stale.
-    async fn send(self: &Arc<Self>, mut names: Vec<(Name, BTreeSet<u64>)>, progress: &mut Progress) -> Result<()> {
+    async fn send(self: &Arc<Self>, mut names: Vec<(Name, BTreeSet<PastHit>)>, progress: &mut Progress) -> Result<()> {
         for attempt in 1.. {
             let asked = names.clone();
             let built = blocking(self, move |job| job.build(&asked)).await?;
@@ -213,7 +215,9 @@ impl Job {
             let receipts = self.append(drafts).await?;
             let Some(last) = receipts.iter().max() else { return Ok(()) };
             progress.receipt = Some(last.to_string());
-            self.shows(last.src().context("an event has no position in the log yet")? + 1).await?;
+            let mut all = Wanted::default();
+            receipts.iter().for_each(|receipt| all.add(receipt));
+            self.context.fresh.shows(&all).await?;
             names = self.results(sent, receipts, progress).await?;
             if names.is_empty() {
                 return Ok(());
@@ -236,36 +240,36 @@ impl Job {
         }
     }
 
-    fn build(&self, names: &[(Name, BTreeSet<u64>)]) -> Result<Vec<Built>> {
-        let mut events = self.events()?;
-        self.with_settings(|_, again| {
-            self.context.reports.live()?.read(|snapshot| {
-                let mut built = Vec::with_capacity(names.len());
-                for (name, range) in names {
-                    // Each history is of one snapshot, whose position it carries.
-                    let position = snapshot.position()?;
-                    let items = History { snapshot, events: &mut events, again }.items(name, range);
-                    built.push(match items {
-                        Ok(items) => Built::Draft(Box::new(self.draft(name, position, items))),
-                        Err(error) if error.is::<TooLong>() => Built::Problem(format!("{}: {error}", text(name))),
-                        Err(error) => return Err(error),
-                    });
-                    snapshot.breathe()?;
-                }
-                Ok(built)
-            })
+    fn build(&self, names: &[(Name, BTreeSet<PastHit>)]) -> Result<Vec<Built>> {
+        self.with_settings(|again, past| {
+            let mut built = Vec::with_capacity(names.len());
+            for (name, range) in names {
+                let shard = self.shard(name);
+                // Each history is complete up to the position that it carries.
+                let position = past.position(partition(shard, self.context.past.partitions()))?;
+                let items = History { past, again }.items(name, range, position);
+                built.push(match items {
+                    Ok(items) => Built::Draft(Box::new(self.draft(name, shard, position, items))),
+                    Err(error) if error.is::<TooLong>() => Built::Problem(format!("{}: {error}", text(name))),
+                    Err(error) => return Err(error),
+                });
+                past.breathe()?;
+            }
+            Ok(built)
         })
     }
 
-    fn draft(&self, name: &Name, position: u64, items: Vec<schemas::event::Item>) -> Draft {
-        let account = &self.request.account;
-        let shard = match name {
+    fn shard(&self, name: &Name) -> u16 {
+        match name {
             Name::Click(id) => id.shard(),
-            Name::Alias(text) | Name::Label(text) => alias_shard(&self.tenant, account, text),
-        };
+            Name::Alias(text) | Name::Label(text) => alias_shard(&self.tenant, &self.request.account, text),
+        }
+    }
+
+    fn draft(&self, name: &Name, shard: u16, position: u64, items: Vec<schemas::event::Item>) -> Draft {
         let now: Time = clock::now();
         let body = EventBody::Reprocess(Reprocess {
-            account: account.clone(),
+            account: self.request.account.clone(),
             request: self.request.id.clone(),
             dry_run: self.request.dry_run,
             name: name.clone(),
@@ -279,19 +283,11 @@ impl Job {
     /// Reads what became of each event; gives back the names that were stale.
     async fn results(
         self: &Arc<Self>,
-        sent: Vec<(Name, BTreeSet<u64>)>,
+        sent: Vec<(Name, BTreeSet<PastHit>)>,
         receipts: Vec<Receipt>,
         progress: &mut Progress,
-    ) -> Result<Vec<(Name, BTreeSet<u64>)>> {
-        let outcomes = blocking(self, move |job| {
-            let log = LogReader::open(&job.context.dir)?;
-            let outcome = |receipt: &Receipt| {
-                let src = receipt.src().context("an event has no position in the log yet")?;
-                log.outcome(src)?.context("an outcome is not in the log")
-            };
-            receipts.iter().map(outcome).collect::<Result<Vec<_>>>()
-        })
-        .await?;
+    ) -> Result<Vec<(Name, BTreeSet<PastHit>)>> {
+        let outcomes = blocking(self, move |job| job.context.past.outcomes(&receipts)).await?;
         let mut stale = Vec::new();
         for (name, outcome) in sent.into_iter().zip(outcomes) {
             match outcome.reason {

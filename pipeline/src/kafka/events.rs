@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use rdkafka::Message;
-use schemas::Event;
+use schemas::{Event, Outcome};
 
 use super::{Cluster, PartitionReader, Problem, ReadError, Topic, records};
 
@@ -72,4 +72,28 @@ impl EventReader {
         }
         Err(Problem::Unreachable(format!("{} is not given", place())).into())
     }
+}
+
+/// The outcome of an event that is known to have one. Several records may be of it; they all have the same bytes. Blocking.
+pub fn outcome(cluster: &Cluster, partition: u16, src: u64) -> Result<Outcome> {
+    let place = || format!("the outcome of event {partition}-{src}");
+    let mut reader = PartitionReader::open(cluster, Topic::Outcomes, partition, FETCHED_KBYTES)?;
+    // Each event has at least one outcome and the log begins with one record that is none, so it is not before.
+    reader.seek(src)?;
+    let until = Instant::now() + ANSWER;
+    while Instant::now() < until {
+        match reader.poll(Duration::from_millis(100)) {
+            Ok(None) => {}
+            Ok(Some(message)) => {
+                let link = records::decode_link(message.headers()).with_context(place)?;
+                if link.src == src {
+                    let payload = message.payload().with_context(place)?;
+                    return serde_json::from_slice(payload).with_context(place);
+                }
+            }
+            Err(ReadError::Gone(why)) => bail!("{} is not in the log any more: {why}", place()),
+            Err(ReadError::Away(why)) => return Err(Problem::Unreachable(why).into()),
+        }
+    }
+    Err(Problem::Unreachable(format!("{} is not given", place())).into())
 }

@@ -32,7 +32,7 @@ mod tests;
 pub mod wait;
 mod writes;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -45,7 +45,7 @@ use pipeline::{Appender, Catalog, lifecycle::Health, telemetry::Metrics};
 use schemas::bounds;
 use tokio::sync::Semaphore;
 
-use crate::{fresh::Freshness, report::Reports};
+use crate::{fresh::Freshness, report::Reports, reprocess::Source};
 use auth::AdminKey;
 use idempotency::InFlight;
 use problem::Problem;
@@ -60,8 +60,8 @@ pub struct ApiConfig {
     pub appender: Appender,
     pub reports: Reports,
     pub fresh: Freshness,
-    /// The folder of the log, for reprocesses; a cluster has none.
-    pub data: Option<PathBuf>,
+    /// What reprocesses read.
+    pub past: Source,
     /// Where visitors and operators reach the public listener.
     pub public_url: String,
     /// `CLICKBACK_ADMIN_KEY`.
@@ -79,7 +79,7 @@ pub struct Inner {
     pub appender: Appender,
     pub reports: Reports,
     pub fresh: Freshness,
-    data: Option<PathBuf>,
+    past: Source,
     pub public_url: String,
     admin: Option<AdminKey>,
     health: Health,
@@ -103,7 +103,7 @@ impl ApiState {
             appender: config.appender,
             reports: config.reports,
             fresh: config.fresh,
-            data: config.data,
+            past: config.past,
             public_url: config.public_url.trim_end_matches('/').to_owned(),
             admin: config.admin,
             health: config.health,

@@ -33,7 +33,6 @@ use crate::reprocess::{self as work, Progress};
 /// Reprocesses that run at once; more of them wait for their turn.
 const AT_ONCE: usize = 2;
 const ATTEMPTS: u32 = 20;
-const NOT_HERE: &str = "a cluster does not read hits again yet";
 const PAUSE: Duration = Duration::from_secs(3);
 
 /// What runs in this process.
@@ -105,10 +104,6 @@ pub async fn create(
     Query(NoParameters {}): Query<NoParameters>,
     Body(input): Body<ReprocessInput>,
 ) -> Result<(StatusCode, Json<ReprocessCreated>), Problem> {
-    if api.data.is_none() {
-        let detail = "Stored hits of a cluster cannot be read again in this version.";
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "not_in_a_cluster", detail));
-    }
     let mut id = writes::new_id("rep_", idempotent.as_ref());
     let old = |request: &ReprocessRequest| clock::now().since(request.created) >= KEEP_MS;
     if api.catalog.view().reprocess(&caller.tenant, &id).is_some_and(|request| old(&request)) {
@@ -207,9 +202,6 @@ pub async fn get(
 
 /// Takes up what a stop or crash interrupted. Needs the runtime.
 pub fn resume(api: &ApiState) {
-    if api.data.is_none() {
-        return;
-    }
     let open: Vec<_> = api.catalog.view().open_reprocesses().collect();
     for (tenant, request) in open {
         start(api, &tenant, &request.id);
@@ -256,11 +248,8 @@ async fn run(api: &ApiState, tenant: &str, request: &ReprocessRequest) -> Progre
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let Some(dir) = api.data.clone() else {
-            return Progress { problems: vec![NOT_HERE.to_owned()], ..Progress::default() };
-        };
         let context = work::Context {
-            dir,
+            past: api.past.clone(),
             reports: api.reports.clone(),
             fresh: api.fresh.clone(),
             appender: api.appender.clone(),

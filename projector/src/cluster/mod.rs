@@ -12,6 +12,7 @@ mod conversions;
 mod flush;
 mod lists;
 mod partition;
+pub mod past;
 pub mod positions;
 pub mod read;
 pub mod rebuild;

@@ -5,9 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, bail};
-use pipeline::log::{Block, LogReader};
-use rusqlite::OptionalExtension;
+use anyhow::{Result, bail};
 use schemas::{
     ClickId, Event, EventBody, EventId, Reason, Time,
     bounds::ITEMS_PER_REPROCESS,
@@ -18,44 +16,7 @@ use schemas::{
     settings::AccountSettings,
 };
 
-use crate::{
-    report::Snapshot,
-    tables::{HitRow, Kind, StoredClick, decode, term},
-};
-
-/// Blocks of the log that are kept while histories are put together.
-const BLOCKS: usize = 64;
-
-/// Reads events, several of which often lie in one block.
-pub struct Events {
-    log: LogReader,
-    blocks: BTreeMap<u64, Block>,
-}
-
-impl Events {
-    pub fn new(log: LogReader) -> Self {
-        Self { log, blocks: BTreeMap::new() }
-    }
-
-    pub fn get(&mut self, src: u64) -> Result<Event> {
-        let known =
-            self.blocks.range(..=src).next_back().filter(|(_, block)| src < block.end()).map(|(first, _)| *first);
-        let first = match known {
-            Some(first) => first,
-            None => {
-                let block = self.log.block_with(src)?.with_context(|| format!("event {src} is not in the log"))?;
-                if self.blocks.len() >= BLOCKS {
-                    self.blocks.pop_first();
-                }
-                let first = block.first;
-                self.blocks.insert(first, block);
-                first
-            }
-        };
-        let block = self.blocks.get(&first).context("a block went away")?;
-        block.event(src)
-    }
-}
+use super::past::{At, Past, PastClick, PastHit};
 
 /// What is read again, and with which settings.
 pub struct Again<'a> {
@@ -91,53 +52,22 @@ impl Again<'_> {
     }
 }
 
-/// A stored hit in the range.
-pub struct Touched {
-    pub src: u64,
-    /// The name under which its history is found; `None`: it has none, so nothing can come of it.
-    pub name: Option<Name>,
-}
-
 /// The name whose history decides about a hit of this name: a click that has an alias is found by that too.
-pub fn home(snapshot: &Snapshot<'_>, events: &mut Events, again: &Again<'_>, name: Name) -> Result<Option<Name>> {
+pub fn home(past: &mut dyn Past, name: Name) -> Result<Option<Name>> {
     let Name::Click(id) = name else { return Ok(Some(name)) };
-    let Some((src, account, _)) = click_row(snapshot, id)? else { return Ok(Some(name)) };
-    if !is_of(snapshot, again, account) {
+    let Some(click) = past.click(id)? else { return Ok(Some(name)) };
+    if !click.is_ours {
         // A click of another account: with any settings the hit is refused as it was.
         return Ok(None);
     }
-    match events.get(src)?.body {
+    match past.event(click.at)?.body {
         EventBody::Click(click) => Ok(Some(click.alias.map_or(name, Name::Alias))),
-        _ => bail!("event {src} is no click"),
+        _ => bail!("event {:?} is no click", click.at),
     }
 }
 
-fn is_of(snapshot: &Snapshot<'_>, again: &Again<'_>, account: u32) -> bool {
-    let names = snapshot.names();
-    names.tenant(again.tenant).and_then(|tenant| names.account(tenant, again.account)) == Some(account)
-}
-
-/// `src`, account and log time of a click.
-fn click_row(snapshot: &Snapshot<'_>, id: ClickId) -> Result<Option<(u64, u32, Time)>> {
-    let wanted = term(Kind::ClickId, 0, &id.bits().to_be_bytes());
-    for row in snapshot.segments().rows(snapshot.conn(), wanted, 0, i64::MAX, usize::MAX)? {
-        let data: Option<Vec<u8>> = snapshot
-            .conn()
-            .prepare_cached("SELECT data FROM clicks WHERE src = ?")?
-            .query_row([row], |row| row.get(0))
-            .optional()?;
-        let Some(data) = data else { continue };
-        let click: StoredClick<'_> = decode(&data)?;
-        if click.id == id {
-            return Ok(Some((row as u64, click.account, click.log_time)));
-        }
-    }
-    Ok(None)
-}
-
-pub struct History<'s, 'r> {
-    pub snapshot: &'s Snapshot<'r>,
-    pub events: &'s mut Events,
+pub struct History<'s> {
+    pub past: &'s mut dyn Past,
     pub again: &'s Again<'s>,
 }
 
@@ -146,143 +76,110 @@ pub struct History<'s, 'r> {
 #[error("it has over {ITEMS_PER_REPROCESS} clicks, hits and corrections, more than are read again at once")]
 pub struct TooLong;
 
-impl History<'_, '_> {
-    /// All items of a name in log order. `range` are the hits that are read again; others keep their reading.
-    pub fn items(&mut self, name: &Name, range: &BTreeSet<u64>) -> Result<Vec<Item>> {
+impl History<'_> {
+    /// All items of a name in log order. `range` are the hits that are read again; others keep their reading. What came
+    /// at `position` or later is left out.
+    pub fn items(&mut self, name: &Name, range: &BTreeSet<PastHit>, position: u64) -> Result<Vec<Item>> {
         let clicks = self.clicks(name)?;
-        let ids: Vec<ClickId> = clicks.iter().map(|(_, id, _)| *id).collect();
-        let mut items = BTreeMap::new();
-        for (src, id, log_time) in clicks {
-            let event = self.events.get(src)?;
-            items.insert(src, Item { id: event.id, time: event.time, log_time, what: ItemBody::Click(id) });
-        }
+        let ids: Vec<ClickId> = clicks.iter().map(|(id, _)| *id).collect();
         let hits = self.hits(name, &ids, range)?;
         let adjusts = self.adjusts(name, &ids)?;
-        if items.len() + hits.len() + adjusts.len() > ITEMS_PER_REPROCESS {
+        if clicks.len() + hits.len() + adjusts.len() > ITEMS_PER_REPROCESS {
             return Err(TooLong.into());
         }
-        for src in hits {
-            if let Some(item) = self.hit(src, name, &ids, range)? {
-                items.insert(src, item);
+        let mut items = BTreeMap::new();
+        for (id, click) in clicks {
+            let event = self.past.event(click.at)?;
+            let what = ItemBody::Click(id);
+            items.insert(click.at, Item { id: event.id, time: event.time, log_time: click.log_time, what });
+        }
+        let in_range: BTreeSet<At> = range.iter().map(|hit| hit.at).collect();
+        for hit in hits {
+            if let Some(item) = self.hit(&hit, name, &ids, in_range.contains(&hit.at))? {
+                items.insert(hit.at, item);
             }
         }
-        for src in adjusts {
-            let event = self.events.get(src)?;
-            let log_time: i64 = self
-                .snapshot
-                .conn()
-                .prepare_cached("SELECT log_time FROM adjusts WHERE src = ?")?
-                .query_row([src as i64], |row| row.get(0))?;
-            let EventBody::Adjust(adjust) = event.body else { bail!("event {src} is no correction") };
-            let what = ItemBody::Adjust(adjust);
-            items.insert(src, Item { id: event.id, time: event.time, log_time: Time::from_ms(log_time), what });
+        for (at, log_time) in adjusts {
+            let event = self.past.event(at)?;
+            let EventBody::Adjust(adjust) = event.body else { bail!("event {at:?} is no correction") };
+            items.insert(at, Item { id: event.id, time: event.time, log_time, what: ItemBody::Adjust(adjust) });
         }
-        Ok(items.into_values().collect())
+        Ok(items.into_iter().filter(|((_, src), _)| *src < position).map(|(_, item)| item).collect())
     }
 
-    fn rows(&self, kind: Kind, scope: u32, value: &[u8]) -> Result<Vec<u64>> {
-        let limit = ITEMS_PER_REPROCESS * 4;
-        let rows = self.snapshot.segments().rows(self.snapshot.conn(), term(kind, scope, value), 0, i64::MAX, limit)?;
-        if rows.len() == limit {
-            return Err(TooLong.into());
-        }
-        Ok(rows.into_iter().map(|row| row as u64).collect())
-    }
-
-    fn scope(&self) -> Result<(u32, u32)> {
-        let names = self.snapshot.names();
-        let tenant = names.tenant(self.again.tenant).context("the tenant has no rows")?;
-        Ok((tenant, names.account(tenant, self.again.account).context("the account has no rows")?))
-    }
-
-    /// `src`, id and log time of the clicks that answer to the name.
-    fn clicks(&mut self, name: &Name) -> Result<Vec<(u64, ClickId, Time)>> {
-        let mut clicks = Vec::new();
+    /// The clicks that answer to the name.
+    fn clicks(&mut self, name: &Name) -> Result<Vec<(ClickId, PastClick)>> {
         match name {
-            Name::Click(id) => {
-                if let Some((src, _, log_time)) = click_row(self.snapshot, *id)? {
-                    clicks.push((src, *id, log_time));
-                }
-            }
+            Name::Click(id) => Ok(self.past.click(*id)?.map(|click| (*id, click)).into_iter().collect()),
             Name::Alias(alias) => {
-                let (_, account) = self.scope()?;
-                for src in self.rows(Kind::ClickName, account, alias.as_bytes())? {
-                    let EventBody::Click(click) = self.events.get(src)?.body else { continue };
+                let mut clicks = Vec::new();
+                for at in self.past.clicks_named(alias)? {
+                    let EventBody::Click(click) = self.past.event(at)?.body else { continue };
                     if click.alias.as_ref() == Some(alias)
                         && click.account == self.again.account
-                        && let Some((src, _, log_time)) = click_row(self.snapshot, click.id)?
+                        && let Some(found) = self.past.click(click.id)?
                     {
-                        clicks.push((src, click.id, log_time));
+                        clicks.push((click.id, found));
                     }
                 }
+                Ok(clicks)
             }
-            Name::Label(_) => {}
+            Name::Label(_) => Ok(Vec::new()),
         }
-        Ok(clicks)
     }
 
     /// Hits that may bear on the name.
-    fn hits(&self, name: &Name, clicks: &[ClickId], range: &BTreeSet<u64>) -> Result<BTreeSet<u64>> {
-        let (tenant, _) = self.scope()?;
-        let mut hits = range.clone();
+    fn hits(&mut self, name: &Name, clicks: &[ClickId], range: &BTreeSet<PastHit>) -> Result<Vec<PastHit>> {
+        let mut hits: BTreeMap<At, PastHit> = range.iter().map(|hit| (hit.at, *hit)).collect();
         let own = if let Name::Click(id) = name { Some(*id) } else { None };
         let ids: BTreeSet<ClickId> = clicks.iter().copied().chain(own).collect();
         for id in ids {
-            hits.extend(self.rows(Kind::HitClick, 0, &id.bits().to_be_bytes())?);
+            hits.extend(self.past.hits_of_click(id)?.into_iter().map(|hit| (hit.at, hit)));
         }
         if let Name::Alias(text) | Name::Label(text) = name {
-            hits.extend(self.rows(Kind::HitName, tenant, fold(text).as_bytes())?);
+            hits.extend(self.past.hits_named(&fold(text))?.into_iter().map(|hit| (hit.at, hit)));
         }
-        Ok(hits)
+        Ok(hits.into_values().collect())
     }
 
     /// The hit as an item, if it names what the history is of.
-    fn hit(&mut self, src: u64, name: &Name, clicks: &[ClickId], range: &BTreeSet<u64>) -> Result<Option<Item>> {
-        let event = self.events.get(src)?;
+    fn hit(&mut self, past: &PastHit, name: &Name, clicks: &[ClickId], is_read_again: bool) -> Result<Option<Item>> {
+        let event = self.past.event(past.at)?;
         let EventBody::Hit(hit) = &event.body else { return Ok(None) };
         if event.tenant != self.again.tenant || hit.account != self.again.account {
             return Ok(None);
         }
-        let (log_time, read_again) = self.row(src)?;
         let (reading, settings) =
-            if range.contains(&src) { self.again.read(&event, hit) } else { self.held(event.id, hit, read_again)? };
+            if is_read_again { self.again.read(&event, hit) } else { self.held(event.id, hit, past)? };
         let names_it = match &reading.name {
             Some(Name::Click(id)) => clicks.contains(id) || *name == Name::Click(*id),
             Some(other) => other == name,
             None => false,
         };
         let what = ItemBody::Hit { program: hit.program.clone(), reading, settings };
-        Ok(names_it.then_some(Item { id: event.id, time: event.time, log_time, what }))
-    }
-
-    fn row(&self, src: u64) -> Result<(Time, Option<u64>)> {
-        let mut read = self.snapshot.conn().prepare_cached("SELECT data FROM hits WHERE src = ?")?;
-        let mut rows = read.query([src as i64])?;
-        let row = rows.next()?.with_context(|| format!("hit {src} has no row"))?;
-        let row: HitRow<'_> = decode(row.get_ref(0)?.as_blob()?)?;
-        Ok((row.log_time, row.read_again))
+        Ok(names_it.then_some(Item { id: event.id, time: event.time, log_time: past.log_time, what }))
     }
 
     /// The reading that holds now: that of the event that last read it again, else its own.
-    fn held(&mut self, id: EventId, hit: &Hit, read_again: Option<u64>) -> Result<(Reading, HitSettings)> {
-        let Some(src) = read_again else { return Ok((hit.reading.clone(), hit.settings.clone())) };
-        let EventBody::Reprocess(event) = self.events.get(src)?.body else { bail!("event {src} read nothing again") };
+    fn held(&mut self, id: EventId, hit: &Hit, past: &PastHit) -> Result<(Reading, HitSettings)> {
+        let Some(src) = past.read_again else { return Ok((hit.reading.clone(), hit.settings.clone())) };
+        let at = (past.at.0, src);
+        let EventBody::Reprocess(event) = self.past.event(at)?.body else { bail!("event {at:?} read nothing again") };
         let item = event.items.into_iter().find(|item| item.id == id);
         match item.map(|item| item.what) {
             Some(ItemBody::Hit { reading, settings, .. }) => Ok((reading, settings)),
-            _ => bail!("event {src} did not read hit {id} again"),
+            _ => bail!("event {at:?} did not read hit {id} again"),
         }
     }
 
     /// Corrections by hand on the name's conversions.
-    fn adjusts(&self, name: &Name, clicks: &[ClickId]) -> Result<BTreeSet<u64>> {
-        let (_, account) = self.scope()?;
-        let mut adjusts = BTreeSet::new();
+    fn adjusts(&mut self, name: &Name, clicks: &[ClickId]) -> Result<BTreeMap<At, Time>> {
+        let mut adjusts = BTreeMap::new();
         for id in clicks {
-            adjusts.extend(self.rows(Kind::AdjustClick, 0, &id.bits().to_be_bytes())?);
+            adjusts.extend(self.past.adjusts_of_click(*id)?);
         }
         if let Name::Label(label) = name {
-            adjusts.extend(self.rows(Kind::AdjustLabel, account, fold(label).as_bytes())?);
+            adjusts.extend(self.past.adjusts_of_label(label)?);
         }
         Ok(adjusts)
     }

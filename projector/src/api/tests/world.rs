@@ -33,6 +33,7 @@ use tower::ServiceExt;
 use crate::{
     api::{self, ApiConfig, ApiState, auth, auth::AdminKey},
     fresh::Freshness,
+    reprocess::Source,
 };
 
 pub const ADMIN: &str = "cbk_configured_secret";
@@ -107,7 +108,7 @@ impl World {
             appender: appender.clone(),
             reports: projector.reports.clone(),
             fresh: Freshness::Folder { visible: projector.visible.clone(), end },
-            data: Some(dir.path().to_owned()),
+            past: Source::Folder(dir.path().to_owned()),
             public_url: "https://go.example/".to_owned(),
             admin: Some(AdminKey::new(ADMIN)),
             health,

@@ -9,7 +9,7 @@ mod conversions;
 mod figures;
 mod hits;
 mod statements;
-mod walk;
+pub(super) mod walk;
 
 #[cfg(test)]
 mod tests;
