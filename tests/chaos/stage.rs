@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pipeline::{
@@ -26,6 +26,9 @@ use xtask::stack::{
 };
 
 pub const ACCOUNTS: u32 = 3;
+
+/// For a role to come up.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -79,7 +82,7 @@ impl Stage {
             cluster: Cluster::with_prefix(&addresses, "chaos"),
             partitions: plan.partitions,
             folder: tempfile::tempdir().unwrap(),
-            edges: Arc::new(RwLock::new(vec![String::new(); plan.ingests])),
+            edges: Arc::default(),
             roles: BTreeMap::new(),
             said: String::new(),
         };
@@ -114,6 +117,19 @@ impl Stage {
 
     /// On the same folder as before, if it ran before.
     pub fn start(&mut self, kind: Kind, number: usize) {
+        self.try_start(kind, number).unwrap_or_else(|said| panic!("{kind:?} {number} did not start:\n{said}"));
+    }
+
+    /// As a supervisor does it: a role that cannot ask Kafka at its start ends with a message, and is started again.
+    pub fn supervise(&mut self, kind: Kind, number: usize) {
+        let until = Instant::now() + PATIENCE;
+        while let Err(said) = self.try_start(kind, number) {
+            eprintln!("{kind:?} {number} is started again: {}", said.trim_end());
+            assert!(Instant::now() < until, "{kind:?} {number} does not start");
+        }
+    }
+
+    fn try_start(&mut self, kind: Kind, number: usize) -> Result<(), String> {
         let folder = self.path(&format!("{kind:?}-{number}"));
         let key = self.path("key");
         let own = match kind {
@@ -121,12 +137,15 @@ impl Stage {
             Kind::Matcher => vec!["matcher", "--state", &folder],
         };
         let usual = ["--kafka", &self.cluster.brokers, "--topic-prefix", "chaos", "--admin", "127.0.0.1:0"];
-        let role = Role::start(&[&own[..], &usual].concat());
-        let role = role.unwrap_or_else(|said| panic!("{kind:?} {number} did not start:\n{said}"));
+        let role = Role::start(&[&own[..], &usual].concat())?;
         if kind == Kind::Ingest {
-            self.edges.write().unwrap()[number] = role.url("ingest");
+            let mut edges = self.edges.write().unwrap();
+            let all = edges.len().max(number + 1);
+            edges.resize(all, String::new());
+            edges[number] = role.url("ingest");
         }
         assert!(self.roles.insert((kind, number), role).is_none(), "{kind:?} {number} is up");
+        Ok(())
     }
 
     pub fn role(&self, kind: Kind, number: usize) -> &Role {

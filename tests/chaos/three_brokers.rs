@@ -7,9 +7,9 @@ use crate::{
     alone,
     live::Live,
     rounds, seed,
-    stage::{Plan, Stage},
+    stage::{Kind, Plan, Stage},
     traffic::Traffic,
-    verdict::compare,
+    verdict::{compare, wait_for_an_empty_spool},
 };
 
 #[test]
@@ -26,10 +26,14 @@ fn one_of_three_brokers_is_not_missed_and_two_lose_nothing() {
         let before = traffic.failures();
         stage.broker(first).kill();
         // At once, by clients that were not there before: the first that they hear of leaders is out of date.
+        stage.supervise(Kind::Ingest, round + 1);
+        stage.supervise(Kind::Matcher, 2);
         live.settle();
         traffic.go_on_for(Duration::from_secs(6));
         live.settle();
+        stage.numbers(Kind::Ingest).into_iter().for_each(|number| wait_for_an_empty_spool(&stage, number));
         assert_eq!(traffic.failures(), before, "somebody noticed that one broker of three was gone");
+        stage.stop(Kind::Matcher, 2);
         stage.broker(second).kill();
         traffic.go_on_for(Duration::from_secs(4));
         stage.start_broker(second);

@@ -67,7 +67,7 @@ pub fn compare(name: &str, mut stage: Stage, traffic: Traffic, live: Live) {
 }
 
 /// Asks until nothing waits any more for Kafka. What was not answered may be in there, too.
-fn wait_for_an_empty_spool(stage: &Stage, number: usize) {
+pub fn wait_for_an_empty_spool(stage: &Stage, number: usize) {
     let role = stage.role(Kind::Ingest, number);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let until = Instant::now() + PATIENCE;
