@@ -1,4 +1,4 @@
-//! One broker, two ingests, two matchers, and everything that can happen to them, one after the other and in an order
+//! One broker, a database, two of each role, and everything that can happen to them, one after the other and in an order
 //! that the seed gives. Nothing waits for a fault to be over: traffic goes on all the time.
 
 use std::{
@@ -38,9 +38,12 @@ enum Fault {
     BrokerPaused,
     KafkaAway,
     OutcomesCutOff,
+    ProjectorKilled,
+    ProjectorStoppedAndContinued,
+    DatabaseKilled,
 }
 
-const ALL: [Fault; 11] = [
+const ALL: [Fault; 14] = [
     Fault::IngestKilled,
     Fault::IngestStoppedAndContinued,
     Fault::MatcherKilled,
@@ -52,6 +55,9 @@ const ALL: [Fault; 11] = [
     Fault::BrokerPaused,
     Fault::KafkaAway,
     Fault::OutcomesCutOff,
+    Fault::ProjectorKilled,
+    Fault::ProjectorStoppedAndContinued,
+    Fault::DatabaseKilled,
 ];
 
 struct Chaos {
@@ -65,7 +71,7 @@ struct Chaos {
 #[test]
 fn everything_breaks_and_every_conversion_counts_once() {
     let _alone = alone();
-    let plan = Plan { brokers: 1, partitions: 4, ingests: 2, matchers: 2 };
+    let plan = Plan { brokers: 1, partitions: 4, ingests: 2, matchers: 2, projectors: 2 };
     let seed = seed();
     let Some(stage) = Stage::open(&plan) else { return };
     let live = Live::begin(&stage.cluster, stage.partitions);
@@ -73,8 +79,10 @@ fn everything_breaks_and_every_conversion_counts_once() {
     let mut chaos = Chaos { stage, traffic, live, dice: Dice::new(seed), injected: BTreeMap::new() };
     chaos.traffic.go_on(MOMENT);
     for round in 1..=rounds() {
-        let mut faults = ALL;
+        let mut faults = ALL.to_vec();
         chaos.dice.shuffle(&mut faults);
+        // Two others do it as well, and each time it is a quarter of a minute.
+        faults.retain(|fault| rounds() > 1 || *fault != Fault::BrokerKilled);
         for fault in faults {
             chaos.inject(fault);
         }
@@ -94,6 +102,9 @@ impl Chaos {
         match fault {
             Fault::IngestKilled => self.killed(Kind::Ingest, 3),
             Fault::MatcherKilled => self.killed(Kind::Matcher, 3),
+            Fault::ProjectorKilled => self.killed(Kind::Projector, 2),
+            Fault::ProjectorStoppedAndContinued => self.projector_stopped_and_continued(),
+            Fault::DatabaseKilled => self.database_killed(),
             Fault::IngestStoppedAndContinued => self.ingest_stopped_and_continued(),
             Fault::RollingRestart => self.rolling_restart(),
             Fault::MatcherStoppedAndContinued => self.matcher_stopped_and_continued(),
@@ -143,9 +154,26 @@ impl Chaos {
         self.moment();
     }
 
+    /// Longer than the group waits for it, so that another one writes the same rows meanwhile, and further ones.
+    fn projector_stopped_and_continued(&mut self) {
+        let number = self.some(Kind::Projector);
+        self.stage.role(Kind::Projector, number).signal("STOP");
+        self.traffic.go_on_for(Duration::from_secs(13));
+        self.stage.role(Kind::Projector, number).signal("CONT");
+        self.count("Projector stopped for 13 s, then continued");
+        self.moment();
+    }
+
+    fn database_killed(&mut self) {
+        self.moment();
+        self.stage.restart_database();
+        self.count("database killed and started again");
+        self.moment();
+    }
+
     /// As an upgrade does it: one after the other, each in good order.
     fn rolling_restart(&mut self) {
-        for kind in [Kind::Ingest, Kind::Matcher] {
+        for kind in [Kind::Ingest, Kind::Matcher, Kind::Projector] {
             for number in self.stage.numbers(kind) {
                 self.stage.stop(kind, number);
                 self.moment();
@@ -219,6 +247,7 @@ impl Chaos {
     /// Ingest answers from its spool, and is killed with a full one.
     fn kafka_away(&mut self) {
         self.stage.broker(0).kill();
+        self.count("broker killed and started again");
         let away = Duration::from_secs(repetitions(6, 60) as u64);
         self.traffic.go_on_for(away / 2);
         let number = self.some(Kind::Ingest);
@@ -238,6 +267,7 @@ impl Chaos {
         let partition = self.dice.below(u64::from(self.stage.partitions)) as u16;
         let before = self.live.next(partition);
         self.stage.broker(0).kill();
+        self.count("broker killed and started again");
         let bytes = self.stage.cut(Topic::Outcomes, partition, CUT_BYTES);
         self.stage.start_broker(0);
         self.stage.wait_for_brokers();

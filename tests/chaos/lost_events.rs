@@ -26,7 +26,7 @@ const DAMAGED: u16 = 0;
 #[test]
 fn lost_events_are_an_alarm_and_can_be_put_back() {
     let _alone = alone();
-    let plan = Plan { brokers: 1, partitions: 2, ingests: 1, matchers: 1 };
+    let plan = Plan { brokers: 1, partitions: 2, ingests: 1, matchers: 1, projectors: 0 };
     let seed = seed();
     let Some(mut stage) = Stage::open(&plan) else { return };
     let live = Live::begin(&stage.cluster, stage.partitions);

@@ -13,6 +13,7 @@ mod live;
 mod lost_events;
 mod oracle;
 mod reader;
+mod reports;
 mod stage;
 mod three_brokers;
 mod traffic;

@@ -18,9 +18,9 @@ use schemas::{
     id,
 };
 use serde_json::json;
-use system_tests::{Role, clickback};
+use system_tests::{Finished, Role, clickback};
 use xtask::stack::{
-    Stack,
+    Stack, cassandra,
     kafka::brokers_known,
     server::{Server, wait_until_ready},
 };
@@ -34,6 +34,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub enum Kind {
     Ingest,
     Matcher,
+    Projector,
 }
 
 pub struct Plan {
@@ -41,6 +42,8 @@ pub struct Plan {
     pub partitions: u16,
     pub ingests: usize,
     pub matchers: usize,
+    /// With a database, where there are any.
+    pub projectors: usize,
 }
 
 pub struct Stage {
@@ -67,12 +70,12 @@ pub fn link(account: u32) -> String {
 impl Stage {
     /// `None`, with a message, where no servers can be had; on a build server that is a failure.
     pub fn open(plan: &Plan) -> Option<Stage> {
-        let stack = match Stack::own(plan.brokers, false) {
-            Ok(stack) if stack.kafka.is_ok() => stack,
+        let stack = match Stack::own(plan.brokers, plan.projectors > 0) {
+            Ok(stack) if stack.kafka.is_ok() && (plan.projectors == 0 || stack.scylla.is_ok()) => stack,
             failed => {
-                let why = failed.and_then(|stack| stack.kafka.map(drop)).unwrap_err();
-                assert!(std::env::var_os("CI").is_none(), "there is no Kafka to break: {why:#}");
-                eprintln!("skipped: there is no Kafka to break: {why:#}");
+                let why = failed.and_then(|stack| stack.kafka.and(stack.scylla).map(drop)).unwrap_err();
+                assert!(std::env::var_os("CI").is_none(), "there are no servers to break: {why:#}");
+                eprintln!("skipped: there are no servers to break: {why:#}");
                 return None;
             }
         };
@@ -89,6 +92,7 @@ impl Stage {
         stage.init();
         (0..plan.ingests).for_each(|number| stage.start(Kind::Ingest, number));
         (0..plan.matchers).for_each(|number| stage.start(Kind::Matcher, number));
+        (0..plan.projectors).for_each(|number| stage.start(Kind::Projector, number));
         Some(stage)
     }
 
@@ -96,7 +100,9 @@ impl Stage {
         let (kafka, partitions) = (&self.cluster.brokers, self.partitions.to_string());
         let key = self.path("key");
         let usual = ["init", "--kafka", kafka, "--topic-prefix", "chaos", "--key-file", &key];
-        let made = clickback(&[&usual[..], &["--partitions", &partitions]].concat());
+        let database = self.database().map(|address| ["--scylla", address]);
+        let database = database.as_ref().map_or(&[][..], |args| args);
+        let made = clickback(&[&usual[..], &["--partitions", &partitions], database].concat());
         assert_eq!(made.code, Some(0), "{}", made.stderr);
         let sealer = || Sealer::open_file(key.as_ref()).unwrap().unwrap();
         let health = Health::new(Duration::from_secs(60));
@@ -109,6 +115,35 @@ impl Stage {
             assert_eq!(runtime.block_on(node.appender.append_catalog(record)), Ok(Applied::Current));
         }
         node.threads().join().unwrap();
+    }
+
+    /// Where there is one.
+    pub fn database(&self) -> Option<&str> {
+        self.stack.scylla.as_ref().ok().map(|service| service.addresses.as_str())
+    }
+
+    /// SIGKILL, and up again on the same data.
+    pub fn restart_database(&mut self) {
+        let address = self.database().unwrap().to_owned();
+        let servers = &mut self.stack.scylla.as_mut().unwrap().servers;
+        servers[0].restart().unwrap();
+        wait_until_ready(servers, || cassandra::must_answer(&address).is_ok()).unwrap();
+    }
+
+    /// A key to read the reports with.
+    pub fn key(&self) -> String {
+        let (kafka, file) = (&self.cluster.brokers, self.path("key"));
+        let usual = ["key", "create", "--tenant", "default", "--scope", "read"];
+        let made =
+            clickback(&[&usual[..], &["--kafka", kafka, "--topic-prefix", "chaos", "--key-file", &file]].concat());
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+        made.stdout.trim().to_owned()
+    }
+
+    /// Every cell and every outcome, computed again from the topics.
+    pub fn audit(&self) -> Finished {
+        let (kafka, database) = (&self.cluster.brokers, self.database().unwrap());
+        clickback(&["audit", "--kafka", kafka, "--topic-prefix", "chaos", "--scylla", database])
     }
 
     fn path(&self, name: &str) -> String {
@@ -132,11 +167,15 @@ impl Stage {
     fn try_start(&mut self, kind: Kind, number: usize) -> Result<(), String> {
         let folder = self.path(&format!("{kind:?}-{number}"));
         let key = self.path("key");
+        let (listen, scylla) = ("127.0.0.1:0", self.database().unwrap_or_default());
         let own = match kind {
-            Kind::Ingest => vec!["ingest", "--ingest", "127.0.0.1:0", "--spool", &folder, "--key-file", &key],
-            Kind::Matcher => vec!["matcher", "--state", &folder],
+            Kind::Ingest => {
+                vec!["ingest", "--ingest", listen, "--admin", listen, "--spool", &folder, "--key-file", &key]
+            }
+            Kind::Matcher => vec!["matcher", "--admin", listen, "--state", &folder],
+            Kind::Projector => vec!["projector", "--api", listen, "--scylla", scylla, "--key-file", &key],
         };
-        let usual = ["--kafka", &self.cluster.brokers, "--topic-prefix", "chaos", "--admin", "127.0.0.1:0"];
+        let usual = ["--kafka", &self.cluster.brokers, "--topic-prefix", "chaos"];
         let role = Role::start(&[&own[..], &usual].concat())?;
         if kind == Kind::Ingest {
             let mut edges = self.edges.write().unwrap();

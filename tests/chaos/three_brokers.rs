@@ -15,7 +15,7 @@ use crate::{
 #[test]
 fn one_of_three_brokers_is_not_missed_and_two_lose_nothing() {
     let _alone = alone();
-    let plan = Plan { brokers: 3, partitions: 3, ingests: 1, matchers: 2 };
+    let plan = Plan { brokers: 3, partitions: 3, ingests: 1, matchers: 2, projectors: 0 };
     let seed = seed();
     let Some(mut stage) = Stage::open(&plan) else { return };
     let live = Live::begin(&stage.cluster, stage.partitions);

@@ -14,6 +14,7 @@ use crate::{
     live::{Live, end},
     oracle::{conversions, totals},
     reader::{Taking, Warehouse, header},
+    reports,
     stage::{Kind, Stage},
     traffic::{Ledger, Line, Told, Traffic, What},
 };
@@ -51,6 +52,8 @@ pub fn compare(name: &str, mut stage: Stage, traffic: Traffic, live: Live) {
     assert_durable(&ledger, &events);
     assert_hits(&ledger, &warehouse);
     let made = assert_conversions(&ledger.lines, &events.arrived, &warehouse);
+    let reports = stage.database().is_some().then(|| reports::compare(&stage, &ledger, &warehouse));
+    stage.stop_all(Kind::Projector);
     let maybe: Vec<usize> =
         (0..ledger.lines.len()).filter(|number| ledger.lines[*number].told == Told::Maybe).collect();
     let there = maybe.iter().filter(|number| events.arrived.contains(number)).count();
@@ -64,6 +67,9 @@ pub fn compare(name: &str, mut stage: Stage, traffic: Traffic, live: Live) {
         events.again,
         live.iter().map(|taken| taken.restarts).sum::<u32>(),
     );
+    if let Some(reports) = reports {
+        eprintln!("{name}: {reports}");
+    }
 }
 
 /// Asks until nothing waits any more for Kafka. What was not answered may be in there, too.

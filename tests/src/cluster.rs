@@ -45,9 +45,10 @@ impl Cluster {
             |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use cargo xtask test"));
         let (kafka, scylla) = (given("CLICKBACK_TEST_KAFKA"), given("CLICKBACK_TEST_SCYLLA"));
         let dir = tempfile::tempdir().unwrap();
-        let millis = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
-        let number = NAMES.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("user{millis}x{}x{number}", std::process::id());
+        let (number, process) = (NAMES.fetch_add(1, Ordering::Relaxed), std::process::id());
+        // Of a folder that nobody else has.
+        let place = dir.path().file_name().unwrap().to_str().unwrap().replace(|c: char| !c.is_ascii_alphanumeric(), "");
+        let prefix = format!("user{place}x{process}x{number}");
         let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
         let (key, spool, state) = (path("key"), path("spool"), path("state"));
         let usual = ["--kafka", &kafka, "--topic-prefix", &prefix];
