@@ -22,7 +22,7 @@ struct Api<'s> {
 impl Api<'_> {
     fn get(&self, path: &str) -> Value {
         let role = self.stage.role(Kind::Projector, self.projector);
-        let url = format!("{}/v1/reports/{path}&after=latest&wait=60s", role.url("api"));
+        let url = format!("{}/v1/reports/{path}&after=latest&wait=30s", role.url("api"));
         let answer = self.runtime.block_on(Answer::of(role.http.get(url).bearer_auth(&self.key)));
         answer.expect(200).json()
     }
