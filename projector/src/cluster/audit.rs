@@ -265,13 +265,15 @@ async fn read_clicks(store: &Store, stored: &mut BTreeMap<u16, Stored>) -> Resul
     Ok(())
 }
 
+/// Id, partition, `src`, account and data.
+type VersionRow = (Vec<u8>, i32, i64, String, Vec<u8>);
+
 async fn read_conversions(store: &Store, stored: &mut BTreeMap<u16, Stored>) -> Result<()> {
-    type Row = (Vec<u8>, i32, i64, String, Vec<u8>);
     // The versions of a conversion come together, the first one first.
     let text = format!("SELECT id, partition, src, account, data FROM {}", store.table("conversions"));
-    let mut rows = store.session.query_iter(text, ()).await?.rows_stream::<Row>()?;
+    let mut rows = store.session.query_iter(text, ()).await?.rows_stream::<VersionRow>()?;
     let mut seen: HashSet<Vec<u8>> = HashSet::new();
-    let mut versions: Vec<Row> = Vec::new();
+    let mut versions: Vec<VersionRow> = Vec::new();
     loop {
         let row = rows.try_next().await?;
         let is_next = row.as_ref().is_none_or(|row| versions.first().is_some_and(|first| first.0 != row.0));
@@ -291,7 +293,7 @@ async fn read_conversions(store: &Store, stored: &mut BTreeMap<u16, Stored>) -> 
     }
 }
 
-fn conversion(versions: &[(Vec<u8>, i32, i64, String, Vec<u8>)]) -> Result<ConversionRow> {
+fn conversion(versions: &[VersionRow]) -> Result<ConversionRow> {
     let mut decoded = Vec::with_capacity(versions.len());
     for (.., data) in versions {
         decoded.push(decode::<StoredConversion<'_>>(data)?);

@@ -13,6 +13,9 @@ use crate::{
 
 const LIMIT: usize = 3;
 
+/// By slot and measure.
+type Entries = BTreeMap<(u8, String), Sums>;
+
 /// What the database does with rows: the newest time stamp wins.
 #[derive(Default)]
 struct Rows(HashMap<CellKey, (u64, StoredCell)>);
@@ -37,7 +40,7 @@ impl Rows {
         }
     }
 
-    fn sums(&self) -> BTreeMap<(u8, i64, String), BTreeMap<(u8, String), Sums>> {
+    fn sums(&self) -> BTreeMap<(u8, i64, String), Entries> {
         let cells = self.0.iter().map(|(key, (_, cell))| {
             let (whole, quarters) = cell.cell.encode_apart().unwrap();
             let entries = stored_entries(&whole).chain(stored_entries(&quarters)).map(|entry| {
