@@ -9,6 +9,7 @@ mod matcher;
 mod migrate;
 mod one_partition;
 mod outage;
+mod projector;
 #[path = "../../matcher/tests/support/mod.rs"]
 mod support;
 mod topics;

@@ -233,26 +233,9 @@ impl World {
         });
     }
 
-    /// The records of a topic, in the order of each partition, up to the one that is `enough`.
-    pub fn read(&self, topic: Topic, mut enough: impl FnMut(&Stored) -> bool) -> Vec<Stored> {
-        let reader = self.cluster().open_reader().unwrap();
-        let name = self.cluster().topic(topic);
-        let metadata = reader.fetch_metadata(Some(&name), PATIENCE).unwrap();
-        let mut list = TopicPartitionList::new();
-        for partition in metadata.topics()[0].partitions() {
-            list.add_partition_offset(&name, partition.id(), Offset::Beginning).unwrap();
-        }
-        reader.assign(&list).unwrap();
-        let (mut all, until) = (Vec::new(), Instant::now() + PATIENCE);
-        loop {
-            assert!(Instant::now() < until, "not enough on {name}: {} records", all.len());
-            if let Some(Ok(message)) = reader.poll(Duration::from_millis(100)) {
-                all.push(Stored::of(&message));
-                if all.last().is_some_and(&mut enough) {
-                    return all;
-                }
-            }
-        }
+    /// As `read` of its own topics.
+    pub fn read(&self, topic: Topic, enough: impl FnMut(&Stored) -> bool) -> Vec<Stored> {
+        read(&self.cluster(), topic, enough)
     }
 
     /// The events, once there are as many different ones.
@@ -265,6 +248,28 @@ impl World {
             ids.len() >= count
         });
         all.into_iter().filter(|stored| !stored.is_identity()).collect()
+    }
+}
+
+/// The records of a topic, in the order of each partition, up to the one that is `enough`.
+pub fn read(cluster: &kafka::Cluster, topic: Topic, mut enough: impl FnMut(&Stored) -> bool) -> Vec<Stored> {
+    let reader = cluster.open_reader().unwrap();
+    let name = cluster.topic(topic);
+    let metadata = reader.fetch_metadata(Some(&name), PATIENCE).unwrap();
+    let mut list = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        list.add_partition_offset(&name, partition.id(), Offset::Beginning).unwrap();
+    }
+    reader.assign(&list).unwrap();
+    let (mut all, until) = (Vec::new(), Instant::now() + PATIENCE);
+    loop {
+        assert!(Instant::now() < until, "not enough on {name}: {} records", all.len());
+        if let Some(Ok(message)) = reader.poll(Duration::from_millis(100)) {
+            all.push(Stored::of(&message));
+            if all.last().is_some_and(&mut enough) {
+                return all;
+            }
+        }
     }
 }
 

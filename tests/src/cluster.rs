@@ -20,9 +20,9 @@ pub fn is_meant() -> bool {
 }
 
 pub struct Cluster {
-    kafka: String,
-    scylla: String,
-    prefix: String,
+    pub kafka: String,
+    pub scylla: String,
+    pub prefix: String,
     dir: tempfile::TempDir,
     pub ingest: Role,
     pub matcher: Role,
@@ -40,7 +40,8 @@ impl Cluster {
         cluster
     }
 
-    fn start() -> Cluster {
+    /// One that no other test uses.
+    pub fn start() -> Cluster {
         let given =
             |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use cargo xtask test"));
         let (kafka, scylla) = (given("CLICKBACK_TEST_KAFKA"), given("CLICKBACK_TEST_SCYLLA"));
@@ -78,8 +79,13 @@ impl Cluster {
     }
 
     pub fn audit(&self) -> Finished {
+        self.command("audit")
+    }
+
+    /// A command on its topics and tables.
+    pub fn command(&self, command: &str) -> Finished {
         let topics = self.topics();
-        run(&[&["audit".to_owned()][..], &topics, &["--scylla".to_owned(), self.scylla.clone()]].concat())
+        run(&[&[command.to_owned()][..], &topics, &["--scylla".to_owned(), self.scylla.clone()]].concat())
     }
 
     /// A tenant that no other test has.

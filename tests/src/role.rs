@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -12,6 +13,8 @@ use crate::{
     command,
     server::{client, collect, field, url_of},
 };
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Role {
     child: Option<Child>,
@@ -58,6 +61,15 @@ impl Role {
 
     pub fn has_ended(&mut self) -> bool {
         self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+    }
+
+    /// Waits until it has said this on stderr.
+    pub fn says(&self, text: &str) {
+        let until = Instant::now() + PATIENCE;
+        while !self.stderr().contains(text) {
+            assert!(Instant::now() < until, "it did not say `{text}`:\n{}", self.stderr());
+            std::thread::yield_now();
+        }
     }
 
     pub fn kill(mut self) {

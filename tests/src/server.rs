@@ -86,8 +86,12 @@ impl Server {
     }
 
     fn on_cluster() -> Server {
-        let cluster = Cluster::shared();
-        let folder = Folder { cluster: Some(Arc::clone(&cluster)), ..Folder::new() };
+        Server::of(&Cluster::shared())
+    }
+
+    /// A new tenant of a cluster.
+    pub fn of(cluster: &Arc<Cluster>) -> Server {
+        let folder = Folder { cluster: Some(Arc::clone(cluster)), ..Folder::new() };
         let mut server = Server {
             child: None,
             folder,
