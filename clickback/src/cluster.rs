@@ -3,12 +3,16 @@
 use anyhow::{Context, bail};
 use pipeline::{
     Sealer,
-    kafka::{self, Cluster, Layout},
+    kafka::{self, Cluster, Layout, Node, NodeConfig},
+    lifecycle::Beat,
 };
 use projector::cluster::store::Database;
 use tokio::task::spawn_blocking;
 
-use crate::cli::{KafkaArgs, KeyFileArgs, MaybeClusterArgs, ScyllaArgs};
+use crate::{
+    cli::{KafkaArgs, KeyFileArgs, MaybeClusterArgs, ScyllaArgs},
+    serve::LOOK,
+};
 
 const KEY: &str = "CLICKBACK_KEY";
 
@@ -55,6 +59,18 @@ impl KeyFileArgs {
             (None, None) => bail!(
                 "the key of the cluster is missing: name its file with --key-file, or set {KEY}; `clickback init` makes one"
             ),
+        }
+    }
+}
+
+/// Starts the writing side of a process. Reading a large catalog takes its time, and is no standstill.
+pub async fn start_node(config: NodeConfig, beat: &Beat) -> anyhow::Result<Node> {
+    let mut starting = spawn_blocking(move || Node::start(config));
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            started = &mut starting => return started.context("the start was interrupted")?,
+            _ = look.tick() => beat.beat(),
         }
     }
 }

@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Context;
 use ingest::IngestConfig;
 use pipeline::{
     kafka::{Node, NodeConfig, NodeThreads, SpoolConfig},
@@ -13,12 +12,12 @@ use pipeline::{
     telemetry::Metrics,
 };
 use serde_json::json;
-use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     admin,
     cli::{Common, IngestArgs, LogFormat},
+    cluster::start_node,
     listener, out,
     serve::{DRAIN, LOOK, STUCK, public_url, second_signal},
 };
@@ -62,7 +61,6 @@ pub async fn run(common: &Common, args: IngestArgs) -> anyhow::Result<NodeThread
     ended.map(|()| node.threads())
 }
 
-/// Reading a large catalog takes its time, and is no standstill.
 async fn start(args: &IngestArgs, health: Health, beat: &Beat) -> anyhow::Result<Node> {
     let config = NodeConfig {
         cluster: args.kafka.cluster(),
@@ -70,14 +68,7 @@ async fn start(args: &IngestArgs, health: Health, beat: &Beat) -> anyhow::Result
         spool: Some(SpoolConfig { dir: args.spool.clone(), max_bytes: args.spool_size * MIB }),
         health,
     };
-    let mut starting = spawn_blocking(move || Node::start(config));
-    let mut look = tokio::time::interval(LOOK);
-    loop {
-        tokio::select! {
-            started = &mut starting => return started.context("the start was interrupted")?,
-            _ = look.tick() => beat.beat(),
-        }
-    }
+    start_node(config, beat).await
 }
 
 /// Returns when a part has ended by itself.

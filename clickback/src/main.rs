@@ -65,7 +65,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         LogFormat::Json => telemetry::LogFormat::Json,
     };
     let filter = std::env::var("RUST_LOG").ok();
-    let usual = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info" };
+    let usual = if matches!(cli.command, Command::Demo(_)) { "warn" } else { "info,scylla=warn" };
     telemetry::init(format, Some(filter.as_deref().unwrap_or(usual)))?;
     let common = cli.common;
     match cli.command {

@@ -4,10 +4,10 @@
 
 use std::{net::SocketAddr, thread::JoinHandle};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use pipeline::{
     kafka::{Node, NodeConfig, NodeThreads},
-    lifecycle::{Beat, CancellationToken, Health, stop_signal},
+    lifecycle::{CancellationToken, Health, stop_signal},
     telemetry::Metrics,
 };
 use projector::{
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     cli::{Common, LogFormat, ProjectorArgs},
+    cluster::start_node,
     listener, out,
     serve::{DRAIN, LOOK, STUCK, admin_key, second_signal},
 };
@@ -49,7 +50,14 @@ pub async fn run(common: &Common, args: ProjectorArgs) -> anyhow::Result<Threads
     let (stop, servers) = (CancellationToken::new(), TaskTracker::new());
 
     let beat = health.component("projector");
-    let node = start_node(&args, &health, &beat).await?;
+    let config = NodeConfig {
+        cluster: args.kafka.cluster(),
+        sealer: args.key.sealer()?,
+        // Who sets something up waits for Kafka, and hears when it does not answer.
+        spool: None,
+        health: health.clone(),
+    };
+    let node = start_node(config, &beat).await?;
     let tables = cluster::start(cluster::Parts {
         cluster: args.kafka.cluster(),
         layout: node.layout.clone(),
@@ -93,25 +101,6 @@ pub async fn run(common: &Common, args: ProjectorArgs) -> anyhow::Result<Threads
     let Projector { thread, .. } = tables;
     spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("the projector panicked"))??;
     ended.map(|()| Threads { node: node.threads() })
-}
-
-/// Reading a large catalog takes its time, and is no standstill.
-async fn start_node(args: &ProjectorArgs, health: &Health, beat: &Beat) -> anyhow::Result<Node> {
-    let config = NodeConfig {
-        cluster: args.kafka.cluster(),
-        sealer: args.key.sealer()?,
-        // Who sets something up waits for Kafka, and hears when it does not answer.
-        spool: None,
-        health: health.clone(),
-    };
-    let mut starting = spawn_blocking(move || Node::start(config));
-    let mut look = tokio::time::interval(LOOK);
-    loop {
-        tokio::select! {
-            started = &mut starting => return started.context("the start was interrupted")?,
-            _ = look.tick() => beat.beat(),
-        }
-    }
 }
 
 /// Returns when a part has ended by itself.

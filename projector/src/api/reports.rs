@@ -153,6 +153,10 @@ pub fn refused(error: QueryError) -> Problem {
     match error {
         QueryError::Refused { parameter, code, detail } => Problem::field(format!("?{parameter}"), code, detail),
         QueryError::TooLong => Problem::too_long(),
+        QueryError::Away(error) => {
+            tracing::warn!(error = format!("{error:#}"), "the database of the report tables does not answer");
+            Problem::unavailable("The report tables cannot be read now: try again.").retry_after(5)
+        }
         QueryError::Failed(error) => Problem::internal(&error),
     }
 }

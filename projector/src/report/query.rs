@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use schemas::{EventId, Reason, Time, outcome::Status, status::State};
+use scylla::errors::{ExecutionError, NextRowError, PagerExecutionError};
 
 use super::reader::TooLong;
 
@@ -269,6 +270,9 @@ pub enum QueryError {
     Refused { parameter: &'static str, code: &'static str, detail: String },
     #[error("{TooLong}")]
     TooLong,
+    /// The database does not answer now.
+    #[error("{0:#}")]
+    Away(anyhow::Error),
     #[error(transparent)]
     Failed(anyhow::Error),
 }
@@ -281,8 +285,21 @@ impl QueryError {
 
 impl From<anyhow::Error> for QueryError {
     fn from(error: anyhow::Error) -> Self {
-        if error.is::<TooLong>() { QueryError::TooLong } else { QueryError::Failed(error) }
+        if error.is::<TooLong>() {
+            QueryError::TooLong
+        } else if is_away(&error) {
+            QueryError::Away(error)
+        } else {
+            QueryError::Failed(error)
+        }
     }
+}
+
+/// What the driver says once it has tried every node again.
+fn is_away(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.is::<ExecutionError>() || cause.is::<PagerExecutionError>() || cause.is::<NextRowError>())
 }
 
 impl From<rusqlite::Error> for QueryError {
