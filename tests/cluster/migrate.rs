@@ -15,7 +15,10 @@ use schemas::{
 use serde_json::{Value, json};
 use system_tests::{Account, Answer, Finished, Folder, Link, Role, Server, clickback};
 
-use crate::{topics::Books, world::World};
+use crate::{
+    topics::Books,
+    world::{World, given},
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Clicks, and so hits, of the bulk.
@@ -292,4 +295,69 @@ async fn a_cluster_that_is_in_use_is_refused() {
     assert_eq!(counts(), before);
     let ours = world.events(1);
     assert!(ours.iter().any(|stored| matches!(stored.event().body, EventBody::Hit(_))));
+}
+
+/// What the API says, without what is of the moment.
+struct Said(Vec<(&'static str, Value)>);
+
+impl Said {
+    async fn of(http: &reqwest::Client, api: &str, key: &str) -> Said {
+        let mut said = Vec::new();
+        for path in [
+            "/v1/reports/conversions?group_by=link,goal,state",
+            "/v1/reports/conversions?group_by=sub1&basis=conversion&tz=Asia/Kathmandu",
+            "/v1/reports/conversions?group_by=dyn,hour",
+            "/v1/reports/postbacks?limit=1000",
+            "/v1/conversions?limit=1000",
+            "/v1/accounts",
+        ] {
+            let join = if path.contains('?') { '&' } else { '?' };
+            let after = if path == "/v1/accounts" { String::new() } else { format!("{join}after=latest&wait=30s") };
+            let answer = Answer::of(http.get(format!("{api}{path}{after}")).bearer_auth(key)).await.expect(200).json();
+            let list = if answer["rows"].is_array() { "rows" } else { "items" };
+            let mut rows: Vec<Value> = answer[list].as_array().unwrap().clone();
+            assert!(!rows.is_empty(), "{path}: {answer}");
+            // Lists of a cluster are sorted by time; of what came in the same millisecond the order is another one.
+            rows.sort_by_key(Value::to_string);
+            rows.iter_mut().for_each(without_addresses);
+            said.push((path, json!({ "rows": rows, "totals": answer["totals"] })));
+        }
+        Said(said)
+    }
+}
+
+/// Where the public listener is differs from process to process.
+fn without_addresses(row: &mut Value) {
+    if let Some(base) = row.get("postback_base").and_then(Value::as_str) {
+        row["postback_base"] = json!(base.split_once("/post-back/").unwrap().1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_and_keys_are_the_same_before_and_after() {
+    let Some(scylla) = given("CLICKBACK_TEST_SCYLLA") else { return };
+    let Some(world) = World::bare() else { return };
+    let server = Server::start();
+    tell(&server).await;
+    let key = server.new_key("default", "read");
+    let before = Said::of(&server.http, &server.api, &key).await;
+    let folder = server.stop();
+
+    let made = world.init(&["--partitions", "3", "--scylla", &scylla]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    moved(&migrate(&world, &folder, Some(&world.key_file())));
+    let state = world.folder.path().join("state").to_str().unwrap().to_owned();
+    let (kafka, prefix, sealing) = (world.kafka.clone(), world.prefix.clone(), world.key_file());
+    let start = |role: &[&str]| {
+        let usual = ["--kafka", &kafka, "--topic-prefix", &prefix];
+        Role::start(&[role, &usual].concat()).unwrap_or_else(|stderr| panic!("{role:?} did not start:\n{stderr}"))
+    };
+    let _matcher = start(&["matcher", "--state", &state, "--admin", "127.0.0.1:0"]);
+    let projector = start(&["projector", "--scylla", &scylla, "--key-file", &sealing, "--api", "127.0.0.1:0"]);
+    let after = Said::of(&projector.http, &projector.url("api"), &key).await;
+    for ((path, before), (_, after)) in before.0.iter().zip(&after.0) {
+        assert_eq!(before, after, "{path}");
+    }
+    let audit = clickback(&["audit", "--kafka", &kafka, "--topic-prefix", &prefix, "--scylla", &scylla]);
+    assert_eq!(audit.code, Some(0), "{}\n{}", audit.stdout, audit.stderr);
 }
