@@ -1,7 +1,10 @@
 //! What the projector of a cluster keeps: tables that are built anew, and the topic of conversions. What its reports say is
 //! shown in `tests/user`, what they bear in `tests/chaos`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, RwLockReadGuard},
+};
 
 use pipeline::kafka::Topic;
 use serde_json::{Value, json};
@@ -9,10 +12,17 @@ use system_tests::{Answer, Server, clickback, cluster::Cluster};
 
 use crate::world::{World, given, running_broker};
 
-fn cluster() -> Option<Arc<Cluster>> {
+/// On a broker that nobody stops meanwhile.
+struct Calm {
+    cluster: Arc<Cluster>,
+    _broker: RwLockReadGuard<'static, ()>,
+}
+
+fn calm() -> Option<Calm> {
     given("CLICKBACK_TEST_KAFKA")?;
     given("CLICKBACK_TEST_SCYLLA")?;
-    Some(Arc::new(Cluster::start()))
+    let broker = running_broker();
+    Some(Calm { cluster: Arc::new(Cluster::start()), _broker: broker })
 }
 
 /// A few conversions, one of them changed.
@@ -27,9 +37,9 @@ async fn traffic(server: &Server) -> Answer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_are_built_anew_while_they_are_read() {
-    let _running = running_broker();
-    let Some(cluster) = cluster() else { return };
-    let server = Server::of(&cluster);
+    let Some(calm) = calm() else { return };
+    let cluster = &calm.cluster;
+    let server = Server::of(cluster);
     traffic(&server).await;
     let before = server.conversions_report("group_by=link").await;
     assert_eq!(before["totals"]["conversions"]["approved"], 3, "{before}");
@@ -51,9 +61,9 @@ async fn tables_are_built_anew_while_they_are_read() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_topic_of_conversions_ends_as_the_tables() {
-    let _running = running_broker();
-    let Some(cluster) = cluster() else { return };
-    let server = Server::of(&cluster);
+    let Some(calm) = calm() else { return };
+    let cluster = &calm.cluster;
+    let server = Server::of(cluster);
     traffic(&server).await;
     let listed = server.latest("/v1/conversions").await;
     let listed = listed["items"].as_array().unwrap().clone();
@@ -87,7 +97,6 @@ async fn the_topic_of_conversions_ends_as_the_tables() {
 
 #[test]
 fn a_database_that_is_not_right_is_said_at_once() {
-    let _running = running_broker();
     let (Some(world), Some(scylla)) = (World::new(1), given("CLICKBACK_TEST_SCYLLA")) else { return };
     let (kafka, prefix, key) = (world.kafka.clone(), world.prefix.clone(), world.key_file());
     let at = |scylla: &str| {
