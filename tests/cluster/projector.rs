@@ -8,7 +8,7 @@ use std::{
 
 use pipeline::kafka::Topic;
 use serde_json::{Value, json};
-use system_tests::{Answer, Server, clickback, cluster::Cluster};
+use system_tests::{Answer, Role, Server, clickback, cluster::Cluster};
 
 use crate::world::{World, given, running_broker};
 
@@ -93,6 +93,37 @@ async fn the_topic_of_conversions_ends_as_the_tables() {
             assert!(silent || record.get(name) == Some(value), "{name}: {value} is not in {record}");
         }
     }
+}
+
+/// The receipt of an event that waited in the spool names no place in the log, and is waited for all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_sees_what_went_through_the_spool() {
+    let Some(scylla) = given("CLICKBACK_TEST_SCYLLA") else { return };
+    let Some((world, stop)) = World::alone(2) else { return };
+    let made = world.init(&["--scylla", &scylla]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let (kafka, prefix, key) = (world.kafka.clone(), world.prefix.clone(), world.key_file());
+    let usual = ["--kafka", &kafka, "--topic-prefix", &prefix];
+    let admin = ["key", "create", "--tenant", "default", "--scope", "read", "--key-file", &key];
+    let admin = clickback(&[&admin[..], &usual].concat());
+    assert_eq!(admin.code, Some(0), "{}", admin.stderr);
+    let start = |role: &[&str]| {
+        Role::start(&[role, &usual].concat()).unwrap_or_else(|stderr| panic!("{role:?} did not start:\n{stderr}"))
+    };
+    let state = world.folder.path().join("state").to_str().unwrap().to_owned();
+    let _matcher = start(&["matcher", "--state", &state, "--admin", "127.0.0.1:0"]);
+    let projector = start(&["projector", "--scylla", &scylla, "--key-file", &key, "--api", "127.0.0.1:0"]);
+    let edge = world.ingest();
+    edge.post_back("dyn=before&signups=1").await.expect(200);
+
+    let stopped = stop();
+    let answer = edge.post_back("dyn=meanwhile&signups=1").await.expect(200);
+    assert_eq!(answer.receipt().split('-').count(), 3, "it went through the spool: {}", answer.receipt());
+    drop(stopped);
+    let path = format!("/v1/hits/{}?after={}&wait=30s", answer.hit(), answer.receipt());
+    let seen = projector.http.get(format!("{}{path}", projector.url("api"))).bearer_auth(admin.stdout.trim());
+    let seen = Answer::of(seen).await.expect(200).json();
+    assert_eq!((&seen["hit"], &seen["outcome"]), (&json!(answer.hit()), &json!("waiting")));
 }
 
 #[test]

@@ -2,10 +2,11 @@
 //!
 //! Owns: the order of the writes. Refuses: to move a position over a row that the database has not acknowledged.
 //! Invariant: *visible* moves after every row and cell before it; *restart* is a place that was visible a minute ago, as a
-//! node of the database may lose its last seconds.
+//! node of the database may lose its last seconds. The place that is to be the next one stands in the database as well, so it
+//! gets old also while one process after the other works on the partition.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet},
     num::NonZeroUsize,
     time::{Duration, Instant},
 };
@@ -18,6 +19,7 @@ use schemas::{
     ConversionId, EventId, Time,
     chain::{Chain, Position},
 };
+use scylla::{statement::prepared::PreparedStatement, value::CqlTimestamp};
 
 use super::{
     cells::{CellKey, Cells, Place, StoredCell},
@@ -58,13 +60,21 @@ pub struct Settled {
     pub read: u64,
 }
 
+impl Settled {
+    fn next(&self) -> u64 {
+        self.stand.place.position.next
+    }
+}
+
 /// The writing side of one source partition.
 pub struct Writer {
     store: Store,
     partition: u16,
-    /// Where it began.
+    /// Where to begin again.
     restart: Settled,
     stand: Stand,
+    /// Up to where everything is acknowledged.
+    visible: Stand,
     cells: Cells,
     rows: Vec<(u64, Row)>,
     /// The highest number of each run since the last flush.
@@ -72,26 +82,27 @@ pub struct Writer {
     buckets: LruCache<Bucket, ()>,
     /// Something was taken since the last flush.
     taken: bool,
-    /// What was visible, and when; the oldest first.
-    settling: VecDeque<(Instant, Settled)>,
+    /// The next place to restart from, and when it is old enough.
+    settling: Option<(Instant, Settled)>,
 }
 
 impl Writer {
     /// Begins at the place to restart from.
     pub async fn open(store: Store, partition: u16) -> Result<Writer> {
-        let restart = read_restart(&store, partition).await?.unwrap_or(Settled { stand: Stand::START, read: 0 });
+        let (restart, settling) = read_restart(&store, partition).await?;
         let buckets = NonZeroUsize::new(BUCKETS).context("a cache of nothing")?;
         Ok(Writer {
             store,
             partition,
             restart,
             stand: restart.stand,
+            visible: restart.stand,
             cells: Cells::new()?,
             rows: Vec::new(),
             runs: HashMap::new(),
             buckets: LruCache::new(buckets),
             taken: false,
-            settling: VecDeque::new(),
+            settling,
         })
     }
 
@@ -141,9 +152,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes everything that was taken, and gives the conversions that have a new version. `read`: how far the conversions
-    /// on their topic were read back. After an error the writer is of no use: open it again.
-    pub async fn flush(&mut self, read: u64) -> Result<BTreeSet<ConversionId>> {
+    /// Writes everything that was taken, and gives the conversions that have a new version. After an error the writer is of
+    /// no use: open it again.
+    pub async fn flush(&mut self) -> Result<BTreeSet<ConversionId>> {
         if !self.taken {
             return Ok(BTreeSet::new());
         }
@@ -158,24 +169,31 @@ impl Writer {
         self.write_visible().await?;
         metrics::counter!("clickback_projector_cells_written_total").increment(cells);
         metrics::histogram!("clickback_projector_flush_seconds").record(began.elapsed().as_secs_f64());
-        self.settling.push_back((Instant::now(), Settled { stand: self.stand, read }));
-        self.taken = false;
+        (self.taken, self.visible) = (false, self.stand);
         Ok(changed)
     }
 
-    /// The newest place that was visible long enough to restart from it, if there is one since the last time.
-    pub fn settled(&mut self) -> Option<Settled> {
-        let mut settled = None;
-        while let Some((since, place)) = self.settling.front()
-            && since.elapsed() >= SETTLED
+    /// The place to restart from moves to the one that is visible long enough. Says whether there is none that is getting
+    /// old, so that the next one can be chosen.
+    pub async fn settle(&mut self) -> Result<bool> {
+        if let Some((old_enough, settled)) = self.settling
+            && Instant::now() >= old_enough
         {
-            settled = Some(*place);
-            self.settling.pop_front();
+            self.write_place(&self.store.statements.restart, settled).await?;
+            (self.restart, self.settling) = (settled, None);
         }
-        settled
+        Ok(self.settling.is_none() && self.visible != self.restart.stand)
     }
 
-    pub async fn write_restart(&self, settled: Settled) -> Result<()> {
+    /// Chooses what is visible now. Every conversion before it is on its topic, where all before `read` was read back.
+    pub async fn choose(&mut self, read: u64) -> Result<()> {
+        let chosen = Settled { stand: self.visible, read };
+        self.write_place(&self.store.statements.settling, chosen).await?;
+        self.settling = Some((Instant::now() + SETTLED, chosen));
+        Ok(())
+    }
+
+    async fn write_place(&self, statement: &PreparedStatement, settled: Settled) -> Result<()> {
         let (stand, place) = (settled.stand, settled.stand.place);
         let values = (
             i32::from(self.partition),
@@ -187,7 +205,7 @@ impl Writer {
             settled.read as i64,
             place.position.next as i64,
         );
-        let written = self.store.session.execute_unpaged(&self.store.statements.restart, values).await;
+        let written = self.store.session.execute_unpaged(statement, values).await;
         written.map(drop).context("a position cannot be written")
     }
 
@@ -397,14 +415,31 @@ pub(super) fn partition_key(family: u8, day: i64, partition: u16) -> (i32, i32) 
 
 type StandRow = (Option<i64>, Option<String>, Option<i64>, Option<i64>, Option<i64>);
 
-async fn read_restart(store: &Store, partition: u16) -> Result<Option<Settled>> {
-    type Row = (Option<i64>, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
-    let found = store.session.execute_unpaged(&store.statements.read_restart, (i32::from(partition),)).await?;
-    let Some((next, chain, place, time, log_time, read)) = found.into_rows_result()?.maybe_first_row::<Row>()? else {
-        return Ok(None);
+type PlaceRow = (Option<i64>, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+
+/// Where to begin, and the place that gets old, if there is one, with the moment when it is old enough.
+async fn read_restart(store: &Store, partition: u16) -> Result<(Settled, Option<(Instant, Settled)>)> {
+    let place = async |statement: &PreparedStatement| {
+        let found = store.session.execute_unpaged(statement, (i32::from(partition),)).await?;
+        let row = found.into_rows_result()?.maybe_first_row::<PlaceRow>()?;
+        row.map_or(Ok(None), |(next, chain, place, time, log_time, read)| {
+            let stand = stand_of((next, chain, place, time, log_time))?;
+            anyhow::Ok(stand.map(|stand| Settled { stand, read: read.unwrap_or_default() as u64 }))
+        })
     };
-    let stand = stand_of((next, chain, place, time, log_time))?;
-    Ok(stand.map(|stand| Settled { stand, read: read.unwrap_or_default() as u64 }))
+    let statements = &store.statements;
+    let restart = place(&statements.read_restart).await?.unwrap_or(Settled { stand: Stand::START, read: 0 });
+    let settling = place(&statements.read_settling).await?;
+    let Some(settling) = settling.filter(|settling| settling.next() > restart.next()) else {
+        return Ok((restart, None));
+    };
+    let found = store.session.execute_unpaged(&statements.read_since, (i32::from(partition),)).await?;
+    let (since, now) = found.into_rows_result()?.first_row::<(CqlTimestamp, CqlTimestamp)>()?;
+    // Both are the database's own times, so it does not matter what this machine's clock says.
+    let age = Duration::from_millis((now.0 - since.0).max(0).unsigned_abs());
+    let young = SETTLED.saturating_sub(age);
+    let begin = if young.is_zero() { settling } else { restart };
+    Ok((begin, Some((Instant::now() + young, settling))))
 }
 
 /// `None`: nothing was written there yet.
@@ -414,3 +449,6 @@ pub(super) fn stand_of(row: StandRow) -> Result<Option<Stand>> {
     let place = LogPlace { offset: offset as u64, position: Position { next: next as u64, chain } };
     Ok(Some(Stand { place, time: Time::from_ms(time), log_time: Time::from_ms(log_time) }))
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,18 +106,20 @@ impl Partition {
 
     fn flush(&self, writer: &mut Writer, conversions: &mut Conversions) -> Result<()> {
         self.runtime.block_on(async {
-            let changed = writer.flush(conversions.read()).await?;
+            let changed = writer.flush().await?;
             conversions.send(changed).await
         })
     }
 
-    /// Moves the place to restart from, once every conversion before it is on its topic.
+    /// Moves the place to restart from, and chooses the next one when every conversion before it is on its topic.
     fn settle(&self, writer: &mut Writer, conversions: &mut Conversions) -> Result<()> {
         self.runtime.block_on(conversions.read_back())?;
-        let Some(settled) = writer.settled() else { return Ok(()) };
+        if !self.runtime.block_on(writer.settle())? {
+            return Ok(());
+        }
         if !conversions.is_delivered(DELIVERY) {
             bail!("conversions that were sent may not have arrived");
         }
-        self.runtime.block_on(writer.write_restart(settled))
+        self.runtime.block_on(writer.choose(conversions.read()))
     }
 }

@@ -63,11 +63,14 @@ fn build(cluster: &Cluster, partition: u16, store: Store, runtime: &Handle) -> R
             None => continue,
         }
         if met.is_none() || writer.waiting() >= FLUSH_ROWS {
-            runtime.block_on(writer.flush(0))?;
+            runtime.block_on(writer.flush())?;
         }
         if met.is_none() {
-            let settled = writer.settled();
-            return settled.map_or(Ok(()), |settled| runtime.block_on(writer.write_restart(settled)));
+            // The conversions' topic is that of the live tables: it is read back from its beginning.
+            return match runtime.block_on(writer.settle())? {
+                true => runtime.block_on(writer.choose(0)),
+                false => Ok(()),
+            };
         }
     }
 }

@@ -75,7 +75,9 @@ const TABLES: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS {t}.positions_{g} (partition int PRIMARY KEY, \
      next bigint, chain text, place bigint, time bigint, log_time bigint, \
      restart_next bigint, restart_chain text, restart_place bigint, restart_time bigint, restart_log_time bigint, \
-     restart_read bigint)",
+     restart_read bigint, \
+     settling_next bigint, settling_chain text, settling_place bigint, settling_time bigint, settling_log_time bigint, \
+     settling_read bigint, settling_since timestamp)",
     "CREATE TABLE IF NOT EXISTS {t}.runs_{g} (partition int, run blob, n bigint, PRIMARY KEY ((partition, run)))",
 ];
 
@@ -162,6 +164,9 @@ pub(super) struct Statements {
     pub visible: PreparedStatement,
     pub restart: PreparedStatement,
     pub read_restart: PreparedStatement,
+    pub settling: PreparedStatement,
+    pub read_settling: PreparedStatement,
+    pub read_since: PreparedStatement,
     pub run: PreparedStatement,
 }
 
@@ -327,6 +332,21 @@ impl Statements {
             restart: statement(
                 "INSERT INTO {t}.positions_{g} (partition, restart_next, restart_chain, restart_place, restart_time, \
                  restart_log_time, restart_read) VALUES (?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            settling: statement(
+                "INSERT INTO {t}.positions_{g} (partition, settling_next, settling_chain, settling_place, settling_time, \
+                 settling_log_time, settling_read, settling_since) VALUES (?, ?, ?, ?, ?, ?, ?, toTimestamp(now())) \
+                 USING TIMESTAMP ?",
+            )
+            .await?,
+            read_settling: statement(
+                "SELECT settling_next, settling_chain, settling_place, settling_time, settling_log_time, \
+                 settling_read FROM {t}.positions_{g} WHERE partition = ?",
+            )
+            .await?,
+            read_since: statement(
+                "SELECT settling_since, toTimestamp(now()) FROM {t}.positions_{g} WHERE partition = ?",
             )
             .await?,
             read_restart: statement(

@@ -12,7 +12,7 @@ mod statements;
 pub(super) mod walk;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::{
     sync::Arc,

@@ -51,16 +51,16 @@ fn given() -> Option<String> {
 }
 
 /// A keyspace that nobody else uses, for as long as this is held.
-struct Tables {
-    runtime: Runtime,
-    store: Arc<Store>,
+pub(in crate::cluster) struct Tables {
+    pub(in crate::cluster) runtime: Runtime,
+    pub(in crate::cluster) store: Arc<Store>,
     cases: Cell<usize>,
     /// Values of a day that have cells of their own.
     names: usize,
 }
 
 impl Tables {
-    fn new(name: &str) -> Option<Tables> {
+    pub(in crate::cluster) fn new(name: &str) -> Option<Tables> {
         let nodes = given()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let prefix = format!("{name}_{}_{}", pipeline::clock::now().ms(), std::process::id());
@@ -100,11 +100,11 @@ impl Tables {
                     writer.take(&met(src, outcome)).unwrap();
                     until_flush = until_flush.saturating_sub(1);
                     if until_flush == 0 {
-                        writer.flush(0).await.unwrap();
+                        writer.flush().await.unwrap();
                         until_flush = left.next().unwrap_or(1);
                     }
                 }
-                writer.flush(0).await.unwrap();
+                writer.flush().await.unwrap();
             }
         });
         self.runtime.block_on(futures_util::future::join_all(tasks));
@@ -120,7 +120,7 @@ impl Drop for Tables {
     }
 }
 
-fn met(src: u64, outcome: &Outcome) -> Met {
+pub(in crate::cluster) fn met(src: u64, outcome: &Outcome) -> Met {
     let position = Position { next: src + 1, chain: Chain::FIRST };
     Met {
         src,
