@@ -95,11 +95,15 @@ impl Server {
     }
 
     pub async fn call_as(&self, key: &str, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        let mut request = self.http.request(method, format!("{}{path}", self.api)).bearer_auth(key);
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.api)).bearer_auth(key);
         if let Some(body) = body {
             request = request.json(body);
         }
-        Answer::of(request).await
+        let answer = Answer::of(request).await;
+        if let (Some(cluster), false) = (self.folder.cluster(), method == Method::GET) {
+            cluster.until_in_force(&self.http).await;
+        }
+        answer
     }
 
     pub async fn get(&self, path: &str) -> Value {

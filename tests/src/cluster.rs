@@ -2,15 +2,19 @@
 //!
 //! Tests that run side by side share one, each with a tenant of its own; the last one ends it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use crate::{Finished, Role, clickback};
+use crate::{Answer, Finished, Role, clickback};
 
 /// Few, so that every partition has something, and more than one.
 const PARTITIONS: &str = "3";
+const PATIENCE: Duration = Duration::from_secs(60);
 static SHARED: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
 static NAMES: AtomicU32 = AtomicU32::new(0);
 
@@ -78,6 +82,15 @@ impl Cluster {
         self.dir.path().join("key").to_str().unwrap().to_owned()
     }
 
+    /// A setting holds for hits from a second after its answer; this waits until it does.
+    pub async fn until_in_force(&self, http: &reqwest::Client) {
+        let wanted = catalog_position(http, &self.projector.url("api")).await;
+        let until = Instant::now() + PATIENCE;
+        while catalog_position(http, &self.ingest.url("admin")).await < wanted {
+            assert!(Instant::now() < until, "ingest does not read the catalog");
+        }
+    }
+
     pub fn audit(&self) -> Finished {
         self.command("audit")
     }
@@ -92,6 +105,12 @@ impl Cluster {
     pub fn new_tenant() -> String {
         format!("tenant-{}", NAMES.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+async fn catalog_position(http: &reqwest::Client, address: &str) -> u64 {
+    let metrics = Answer::of(http.get(format!("{address}/metrics"))).await.expect(200).text();
+    let line = metrics.lines().find_map(|line| line.strip_prefix("clickback_catalog_position "));
+    line.map_or(0, |position| position.parse().unwrap())
 }
 
 fn run(args: &[String]) -> Finished {

@@ -42,6 +42,10 @@ impl Folder {
         self.dir.path()
     }
 
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_deref()
+    }
+
     pub fn audit(&self) -> command::Finished {
         if let Some(cluster) = &self.cluster {
             return cluster.audit();

@@ -242,6 +242,7 @@ impl Reader {
             }
         }
         self.shared.next.store(at + 1, Ordering::Release);
+        metrics::gauge!("clickback_catalog_position").set((at + 1) as f64);
         Ok(())
     }
 
