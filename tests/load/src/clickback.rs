@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +16,7 @@ use crate::{
     workload,
 };
 
-const KEY: &str = "cbk_bench_0123456789abcdefghjkmnpqrstvwxyz";
+pub const KEY: &str = "cbk_bench_0123456789abcdefghjkmnpqrstvwxyz";
 
 pub struct Clickback {
     pub server: Server,
@@ -61,46 +61,47 @@ impl Clickback {
 
     /// Visitors follow the links; gives their click ids.
     pub async fn clicks(&self, account: &Account, count: usize, connections: usize) -> Result<Vec<String>> {
-        let request = |n: usize| {
-            workload::request(&format!("/c/{}", account.links[n % account.links.len()]), &workload::click_query(n))
-        };
-        let requests: Arc<Vec<String>> = Arc::new((0..count).map(request).collect());
-        let ids = Arc::new(Mutex::new(vec![String::new(); count]));
-        let plan = Plan { address: &self.ingest, connections, rate: None, status: "HTTP/1.1 302" };
-        let collected = ids.clone();
-        load::send(
-            &plan,
-            requests,
-            Arc::new(move |index, head| {
-                let id = load::header(head, "x-clickback-click").unwrap_or_default();
-                if let Ok(mut ids) = collected.lock() {
-                    ids[index] = id.to_owned();
-                }
-            }),
-        )
-        .await?;
-        let ids = ids.lock().map(|ids| ids.clone()).unwrap_or_default();
-        if ids.iter().any(String::is_empty) {
-            bail!("a click was not recorded");
-        }
-        Ok(ids)
+        let links: Vec<usize> = (0..count).map(|n| n % account.links.len()).collect();
+        clicks(&self.ingest, account, &links, connections).await
     }
 
-    /// Returns once everything that was answered is in the report.
     pub async fn totals(&self) -> Result<Value> {
-        let report = self.api.get("/v1/reports/conversions?after=latest&wait=30s").await?;
-        Ok(report["totals"].clone())
+        totals(&self.api).await
     }
 
     pub async fn check(&self, expected: &workload::Expected) -> Result<()> {
-        let totals = self.totals().await?;
-        let conversions = totals["goals"]["deposits"].as_u64().unwrap_or(0);
-        let amount = totals["earnings"][0]["amount"].as_str().unwrap_or("0.00").replace('.', "");
-        let cents: u64 = amount.parse().with_context(|| format!("the earning is {amount}"))?;
-        let found = workload::Expected { conversions, cents };
-        if found != *expected {
-            bail!("the report shows {found:?} and should show {expected:?}");
-        }
-        Ok(())
+        check(&self.api, expected).await
     }
+}
+
+/// Visitors follow the links with these numbers, one after the other; gives their click ids.
+pub async fn clicks(ingest: &str, account: &Account, links: &[usize], connections: usize) -> Result<Vec<String>> {
+    let request = |(n, link): (usize, &usize)| {
+        workload::request(&format!("/c/{}", account.links[*link]), &workload::click_query(n))
+    };
+    let requests: Arc<Vec<String>> = Arc::new(links.iter().enumerate().map(request).collect());
+    let plan = Plan { address: ingest, connections, rate: None, status: "HTTP/1.1 302" };
+    let (_, ids) = load::send_for_header(&plan, requests, "x-clickback-click").await?;
+    if ids.iter().any(String::is_empty) {
+        bail!("a click was not recorded");
+    }
+    Ok(ids)
+}
+
+/// Returns once everything that was answered is in the report.
+pub async fn totals(api: &Api) -> Result<Value> {
+    let report = api.get("/v1/reports/conversions?after=latest&wait=30s").await?;
+    Ok(report["totals"].clone())
+}
+
+pub async fn check(api: &Api, expected: &workload::Expected) -> Result<()> {
+    let totals = totals(api).await?;
+    let conversions = totals["goals"]["deposits"].as_u64().unwrap_or(0);
+    let amount = totals["earnings"][0]["amount"].as_str().unwrap_or("0.00").replace('.', "");
+    let cents: u64 = amount.parse().with_context(|| format!("the earning is {amount}"))?;
+    let found = workload::Expected { conversions, cents };
+    if found != *expected {
+        bail!("the report shows {found:?} and should show {expected:?}");
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
+#[derive(Clone)]
 pub struct Api {
     pub address: String,
     pub key: String,
@@ -22,6 +23,19 @@ impl Api {
     }
 
     async fn call(&self, method: &str, path: &str, body: &str) -> Result<Value> {
+        let answer = self.text(method, path, body).await?;
+        serde_json::from_str(&answer).with_context(|| format!("{method} {path}: {answer}"))
+    }
+
+    /// The value of a counter, over all of its labels.
+    pub async fn counter(&self, name: &str) -> Result<f64> {
+        let page = self.text("GET", "/metrics", "").await?;
+        let of_it =
+            page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        Ok(of_it.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
+    }
+
+    async fn text(&self, method: &str, path: &str, body: &str) -> Result<String> {
         let mut stream = TcpStream::connect(&self.address).await?;
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\nconnection: close\r\n\
@@ -38,12 +52,11 @@ impl Api {
         if !head.starts_with("HTTP/1.1 2") {
             bail!("{method} {path}: {text}");
         }
-        let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        Ok(if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
             unchunked(body)
         } else {
             body.to_owned()
-        };
-        serde_json::from_str(&body).with_context(|| format!("{method} {path}: {body}"))
+        })
     }
 }
 

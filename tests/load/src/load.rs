@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -66,6 +66,24 @@ pub async fn send(plan: &Plan<'_>, requests: Arc<Vec<String>>, seen: Seen) -> Re
         latency.add(worker.await??)?;
     }
     Ok(Outcome { wall: start.elapsed(), latency, requests: requests.len() })
+}
+
+/// As `send`; gives this header of every answer, too.
+pub async fn send_for_header(
+    plan: &Plan<'_>,
+    requests: Arc<Vec<String>>,
+    name: &'static str,
+) -> Result<(Outcome, Vec<String>)> {
+    let values = Arc::new(Mutex::new(vec![String::new(); requests.len()]));
+    let collected = values.clone();
+    let seen: Seen = Arc::new(move |index, head| {
+        if let (Ok(mut values), Some(value)) = (collected.lock(), header(head, name)) {
+            value.clone_into(&mut values[index]);
+        }
+    });
+    let outcome = send(plan, requests, seen).await?;
+    let values = values.lock().map(|values| values.clone()).unwrap_or_default();
+    Ok((outcome, values))
 }
 
 async fn work(

@@ -5,8 +5,10 @@
 //! counted. Nothing here is part of the product.
 
 mod clickback;
+mod cluster;
 mod figures;
 mod http;
+mod kafka;
 mod load;
 mod page;
 mod postgres;
@@ -39,7 +41,23 @@ pub struct Options {
     /// Events of the large folder whose reports are timed
     #[arg(long, default_value_t = 1_000_000)]
     pub large: usize,
-    /// Only these figures: pipeline, latency, reports, disk
+    /// Postbacks per run of the figures of cluster mode, at most
+    #[arg(long, default_value_t = 100_000)]
+    pub cluster_hits: usize,
+    /// Clicks that they belong to, for the matcher
+    #[arg(long, default_value_t = 25_000)]
+    pub cluster_clicks: usize,
+    /// Partitions of a cluster's topics
+    #[arg(long, default_value_t = 4)]
+    pub partitions: u16,
+    /// Runs with a small and with a large state of the matcher
+    #[arg(long, default_value_t = 3)]
+    pub state_runs: usize,
+    /// Postbacks per second on the whole cluster
+    #[arg(long, default_value_t = 5_000.0)]
+    pub cluster_rate: f64,
+    /// Only these figures: pipeline, latency, reports, disk; ingest, matcher, state, cluster. The page's part on embedded
+    /// or on cluster mode is written when all of its figures were measured
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Folder for all data; its disk is what is measured
@@ -81,20 +99,34 @@ async fn main() -> Result<()> {
         postgres_peer: beside("postgres_peer"),
         folder: folder.path().to_owned(),
     };
-    let mut page = page::Page::default();
+    let mut embedded = page::Page::of("figures");
     if options.wants("pipeline") {
-        page.add(figures::pipeline::measure(&options, &place).await?);
+        embedded.add(figures::pipeline::measure(&options, &place).await?);
     }
     if options.wants("latency") {
-        page.add(figures::latency::measure(&options, &place).await?);
+        embedded.add(figures::latency::measure(&options, &place).await?);
     }
     if options.wants("reports") {
-        page.add(figures::reports::measure(&options, &place).await?);
+        embedded.add(figures::reports::measure(&options, &place).await?);
     }
     if options.wants("disk") {
-        page.add(figures::disk::measure(&options, &place).await?);
+        embedded.add(figures::disk::measure(&options, &place).await?);
     }
-    page.finish(&options)
+    embedded.finish(&options, 4)?;
+    let mut cluster = page::Page::of("cluster figures");
+    if options.wants("ingest") {
+        cluster.add(figures::ingest::measure(&options, &place).await?);
+    }
+    if options.wants("matcher") {
+        cluster.add(figures::matcher::measure(&options, &place).await?);
+    }
+    if options.wants("state") {
+        cluster.add(figures::state::measure(&options, &place).await?);
+    }
+    if options.wants("cluster") {
+        cluster.add(figures::cluster::measure(&options, &place).await?);
+    }
+    cluster.finish(&options, 4)
 }
 
 pub fn median(values: &[f64]) -> f64 {

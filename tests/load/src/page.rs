@@ -1,13 +1,10 @@
-//! docs/benchmarks.md: the figures stand between two marks; the words around them are written by people.
+//! docs/benchmarks.md: the figures of each mode stand between two marks; the words around them are written by people.
 
 use std::{fmt::Write, fs, path::Path};
 
 use anyhow::{Context, Result};
 
 use crate::Options;
-
-const BEGIN: &str = "<!-- figures: begin -->";
-const END: &str = "<!-- figures: end -->";
 
 /// One section with its table.
 pub struct Section {
@@ -18,30 +15,37 @@ pub struct Section {
     pub results: Vec<String>,
 }
 
-#[derive(Default)]
 pub struct Page {
+    mark: &'static str,
     sections: Vec<Section>,
 }
 
 impl Page {
+    /// What stands between `<!-- MARK: begin -->` and its end.
+    pub fn of(mark: &'static str) -> Page {
+        Page { mark, sections: Vec::new() }
+    }
+
     pub fn add(&mut self, section: Section) {
         eprintln!("{}", text(&section));
         self.sections.push(section);
     }
 
-    pub fn finish(&self, options: &Options) -> Result<()> {
+    /// Writes them down, if all that belong there were measured.
+    pub fn finish(&self, options: &Options, all: usize) -> Result<()> {
+        if options.dry || self.sections.len() < all {
+            return Ok(());
+        }
         let mut body = machine();
         for section in &self.sections {
             body.push_str(&text(section));
         }
-        if options.dry || !options.only.is_empty() {
-            return Ok(());
-        }
+        let (begin, end) = (format!("<!-- {}: begin -->", self.mark), format!("<!-- {}: end -->", self.mark));
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/benchmarks.md");
         let page = fs::read_to_string(&path).context("docs/benchmarks.md")?;
-        let (before, rest) = page.split_once(BEGIN).context("docs/benchmarks.md has lost its mark")?;
-        let (_, after) = rest.split_once(END).context("docs/benchmarks.md has lost its mark")?;
-        fs::write(&path, format!("{before}{BEGIN}\n{body}\n{END}{after}"))?;
+        let (before, rest) = page.split_once(&begin).context("docs/benchmarks.md has lost its mark")?;
+        let (_, after) = rest.split_once(&end).context("docs/benchmarks.md has lost its mark")?;
+        fs::write(&path, format!("{before}{begin}\n{body}\n{end}{after}"))?;
         Ok(())
     }
 }

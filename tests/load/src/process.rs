@@ -72,6 +72,14 @@ impl Server {
         Ok(Duration::from_secs_f64(total as f64 / TICKS))
     }
 
+    /// Waits for a program that ends by itself.
+    pub fn wait(&mut self) -> Result<()> {
+        if !self.child.wait()?.success() {
+            bail!("a program did not end well");
+        }
+        Ok(())
+    }
+
     /// Sends the signal, and waits for the end.
     pub fn stop(&mut self, signal: &str) -> Result<()> {
         let told = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status()?;
@@ -88,6 +96,15 @@ impl Drop for Server {
             self.child.wait().ok();
         }
     }
+}
+
+/// User and system time of all our children that have ended and were waited for.
+pub fn ended_children_cpu() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/self/stat")?;
+    let fields = text.rsplit_once(')').context("/proc/self/stat")?.1.split_whitespace();
+    // cutime and cstime; see `stat`.
+    let ticks = fields.skip(13).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+    Ok(Duration::from_secs_f64(ticks as f64 / TICKS))
 }
 
 /// Parent, and ticks of the process with those of its ended children.

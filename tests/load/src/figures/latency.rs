@@ -8,7 +8,8 @@ use anyhow::Result;
 use super::pipeline::full_speed;
 use crate::{
     Options, Place,
-    clickback::{Account, Clickback},
+    clickback::Clickback,
+    http::Api,
     load::{self, Plan},
     median,
     page::{Section, number},
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// Seconds of load per run.
-const SECONDS: f64 = 10.0;
+pub const SECONDS: f64 = 10.0;
 
 struct Run {
     rate: f64,
@@ -66,7 +67,14 @@ async fn once(options: &Options, place: &Place) -> Result<Run> {
     let before = fdatasync_ms(&place.folder)?;
     let at_rate = plan(options, &clickback.ingest, rate);
     let ours = load::send(&at_rate, requests.clone(), Arc::new(|_, _| ()));
-    let (ours, visible) = tokio::join!(ours, probe(&clickback, &account, &clicks[0]));
+    let probe = Probe {
+        ingest: clickback.ingest.clone(),
+        api: clickback.api.clone(),
+        token: account.token,
+        click: clicks[0].clone(),
+        name: "probe".to_owned(),
+    };
+    let (ours, visible) = tokio::join!(ours, probe.run());
     let ours = ours?;
     let fdatasync = (before + fdatasync_ms(&place.folder)?) / 2.0;
     drop(clickback);
@@ -81,29 +89,31 @@ fn plan<'a>(options: &Options, address: &'a str, rate: f64) -> Plan<'a> {
 }
 
 /// While the load runs: sends a postback and asks for the report with it, again and again.
-async fn probe(clickback: &Clickback, account: &Account, click: &str) -> Result<Vec<f64>> {
-    let start = Instant::now();
-    let mut times = Vec::new();
-    while start.elapsed().as_secs_f64() < SECONDS * 0.9 {
-        let hit = workload::request(
-            &format!("/post-back/{}", account.token),
-            &format!("clickId={click}&event=deposit&tid=probe{}&earning=1", times.len()),
-        );
-        let receipt = Arc::new(std::sync::Mutex::new(String::new()));
-        let found = receipt.clone();
-        let plan = Plan { address: &clickback.ingest, connections: 1, rate: None, status: "HTTP/1.1 200" };
-        let seen: load::Seen = Arc::new(move |_, head| {
-            if let (Ok(mut found), Some(receipt)) = (found.lock(), load::header(head, "x-clickback-receipt")) {
-                receipt.clone_into(&mut found);
-            }
-        });
-        load::send(&plan, Arc::new(vec![hit]), seen).await?;
-        let accepted = Instant::now();
-        let receipt = receipt.lock().map(|r| r.clone()).unwrap_or_default();
-        clickback.api.get(&format!("/v1/reports/postbacks?limit=1&after={receipt}&wait=30s")).await?;
-        times.push(accepted.elapsed().as_secs_f64() * 1_000.0);
+pub struct Probe {
+    pub ingest: String,
+    pub api: Api,
+    pub token: String,
+    pub click: String,
+    /// Begins its transaction ids.
+    pub name: String,
+}
+
+impl Probe {
+    /// Milliseconds from each answer until its postback was in the report.
+    pub async fn run(self) -> Result<Vec<f64>> {
+        let start = Instant::now();
+        let mut times = Vec::new();
+        while start.elapsed().as_secs_f64() < SECONDS * 0.9 {
+            let query = format!("clickId={}&event=deposit&tid={}{}&earning=1", self.click, self.name, times.len());
+            let hit = workload::request(&format!("/post-back/{}", self.token), &query);
+            let plan = Plan { address: &self.ingest, connections: 1, rate: None, status: "HTTP/1.1 200" };
+            let (_, receipts) = load::send_for_header(&plan, Arc::new(vec![hit]), "x-clickback-receipt").await?;
+            let accepted = Instant::now();
+            self.api.get(&format!("/v1/reports/postbacks?limit=1&after={}&wait=30s", receipts[0])).await?;
+            times.push(accepted.elapsed().as_secs_f64() * 1_000.0);
+        }
+        Ok(times)
     }
-    Ok(times)
 }
 
 fn section(runs: &[Run]) -> Section {
