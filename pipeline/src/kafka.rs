@@ -15,6 +15,7 @@ mod events;
 pub mod fill;
 mod group;
 mod identity;
+mod lanes;
 mod node;
 mod outbox;
 mod outcomes;

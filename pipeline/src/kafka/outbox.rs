@@ -113,6 +113,14 @@ impl<D> Outbox<D> {
         spooled.into_iter().for_each(|index| self.track(index));
     }
 
+    /// Of an event that somebody waits for: what an answer to it needs.
+    pub(super) fn direct(&self, key: usize) -> Option<&D> {
+        match &self.slots.get(key.checked_sub(self.base)?)?.as_ref()?.slot {
+            Slot::Direct(direct) => Some(direct),
+            Slot::Spooled(_) | Slot::Forgotten => None,
+        }
+    }
+
     pub(super) fn directs(&self) -> impl Iterator<Item = &D> {
         self.slots.iter().flatten().filter_map(|sent| match &sent.slot {
             Slot::Direct(direct) => Some(direct),

@@ -34,6 +34,7 @@ use super::{
     Cluster, Layout,
     answer::Answer,
     catalog::CatalogWriter,
+    lanes::Lanes,
     outbox::{Outbox, Slot},
     records::{self, Number},
     session::{Note, Session, Verify, connect},
@@ -125,6 +126,8 @@ struct Loop {
     notes: mpsc::UnboundedReceiver<Note>,
     noting: mpsc::UnboundedSender<Note>,
     outbox: Outbox<Direct>,
+    /// Keys and kinds of those that the client is still to get.
+    lanes: Lanes<(usize, &'static str)>,
     session: Option<Session>,
     sessions: u32,
     /// Why the spool is used, and what was reported that ends the session.
@@ -187,6 +190,7 @@ impl Loop {
             notes,
             noting,
             outbox: Outbox::new(),
+            lanes: Lanes::new(parts.layout.partitions),
             session: None,
             sessions: 0,
             trouble: Some(NOT_YET.to_owned()),
@@ -224,6 +228,8 @@ impl Loop {
                 self.handed_over = Instant::now();
                 self.take(requests.drain(..))?;
             }
+            let turns = self.lanes.turns();
+            self.send(turns);
             self.look()?;
             if self.is_over() {
                 break;
@@ -320,6 +326,7 @@ impl Loop {
         let Some(slot) = self.outbox.done(key) else { return };
         self.meters.events.increment(1);
         if let Slot::Direct(direct) = slot {
+            self.lanes.done(direct.partition);
             let receipt = match src {
                 Some(src) => Receipt::Logged { partition: direct.partition, src },
                 None => direct.spooled(),
@@ -342,7 +349,7 @@ impl Loop {
             }
         }
         match self.trouble {
-            None => directs.into_iter().for_each(|direct| self.send_direct(direct)),
+            None => directs.into_iter().for_each(|direct| self.put(direct)),
             Some(_) if !directs.is_empty() => self.store(directs)?,
             Some(_) => {}
         }
@@ -378,18 +385,24 @@ impl Loop {
         Some((Direct { answer, partition, number, entry }, event.body.kind()))
     }
 
-    fn send_direct(&mut self, (direct, kind): (Direct, &'static str)) {
-        let key = self.outbox.next_key();
-        if let (Some(session), None) = (&self.session, &self.broken) {
+    fn put(&mut self, (direct, kind): (Direct, &'static str)) {
+        self.lanes.put(direct.partition, (self.outbox.next_key(), kind));
+        let bytes = direct.entry.payload.len();
+        self.outbox.put(Slot::Direct(direct), bytes, Instant::now());
+    }
+
+    /// To the client. What it does not take stays under way: whoever sent it waits, and what is broken is mended for all.
+    fn send(&mut self, turns: Vec<(usize, &'static str)>) {
+        for (key, kind) in turns {
+            let (Some(session), None, Some(direct)) = (&self.session, &self.broken, self.outbox.direct(key)) else {
+                continue;
+            };
             let headers = records::event_headers(kind, direct.number, None);
             let place = (direct.partition, direct.entry.shard);
             if let Err(why) = session.send(&self.topic, place, headers, &direct.entry.payload, key) {
                 self.broken = Some(why);
             }
         }
-        // Also what was not taken: whoever sent it waits, and what is broken is mended for all of them.
-        let bytes = direct.entry.payload.len();
-        self.outbox.put(Slot::Direct(direct), bytes, Instant::now());
     }
 
     /// Straight to disk; they are sent from there.
@@ -461,6 +474,9 @@ impl Loop {
         tracing::warn!("{why}; events go through the spool");
         counter!("clickback_kafka_troubles_total").increment(1);
         self.trouble = Some(why);
+        // The spool has them as sent.
+        let turns = self.lanes.clear();
+        self.send(turns);
         let waiting: Vec<Entry> = self.outbox.directs().map(|direct| direct.entry.clone()).collect();
         let mut index = self.parts.spool.as_ref().map_or(0, Spool::end);
         let refusal = if waiting.is_empty() { None } else { self.spool(waiting.iter())? };
@@ -486,6 +502,8 @@ impl Loop {
     /// next one sends everything again that is not acknowledged.
     fn mend(&mut self, why: String) -> Result<()> {
         counter!("clickback_kafka_resets_total").increment(1);
+        // Not to the client that is given up: they would stand before the one that it did not take.
+        drop(self.lanes.clear());
         match self.trouble {
             None => self.enter_trouble(format!("Kafka did not take an event: {why}"))?,
             Some(_) => tracing::warn!("Kafka did not take an event: {why}"),

@@ -68,8 +68,8 @@ impl Session {
             // Without an end: what Kafka does not take now it takes when it is back, in the same order and once. Who
             // waits for it is answered from the spool meanwhile.
             .set("message.timeout.ms", "0")
-            // The loop hands over what has come together; five requests under way gather the rest.
-            .set("linger.ms", "0")
+            // The loop hands over what has come together, see `lanes`: this is time enough for it to become one request.
+            .set("linger.ms", "0.5")
             .set("topic.metadata.refresh.interval.ms", "30000")
             .set("request.timeout.ms", "10000");
         Ok(Session { number, producer: config.create_with_context(Reports { session: number, notes })? })

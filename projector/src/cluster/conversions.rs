@@ -82,9 +82,9 @@ impl Conversions {
             self.recent.put(record.id, record.version);
             let key = record.id.to_string();
             let payload = serde_json::to_vec(&record)?;
-            self.sender.send(Topic::Conversions, &Encoded { key, headers: typed(1, "conversion"), payload })?;
+            self.sender.send(Topic::Conversions, Encoded { key, headers: typed(1, "conversion"), payload })?;
         }
-        Ok(())
+        Ok(self.sender.push()?)
     }
 
     /// The current state, which takes what is true of the click from the first version.

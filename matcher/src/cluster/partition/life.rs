@@ -215,12 +215,15 @@ impl<'a> Life<'a> {
         let number = Number { from: event.from, n: event.n };
         let headers = records::outcome_headers(outcome.kind.code(), number, &link, traceparent.as_deref());
         self.meters.decided.increment(1);
-        let sent = self.sender.send(Topic::Outcomes, &Encoded { key, headers, payload });
+        let sent = self.sender.send(Topic::Outcomes, Encoded { key, headers, payload });
         Ok(sent.err().map(|unknown| Turn::Again(unknown.to_string())))
     }
 
     /// Takes in what has come, and looks after everything that is not urgent.
     fn wait(&mut self) -> Result<Option<Turn>> {
+        if let Err(unknown) = self.sender.go_on() {
+            return Ok(Some(Turn::Again(unknown.to_string())));
+        }
         let before = self.events.len() + self.outcomes.len();
         let filled = self.fill_outcomes(Duration::ZERO).and_then(|()| self.fill_events(Duration::ZERO));
         let filled = match filled {
@@ -327,7 +330,7 @@ impl<'a> Life<'a> {
         let event = draft.into_event(self.run, self.n);
         self.n += 1;
         let encoded = records::encode_event(&event, shard, None).context("a tick cannot be written")?;
-        Ok(self.sender.send(Topic::Events, &encoded).err())
+        Ok(self.sender.send(Topic::Events, encoded).err())
     }
 }
 
