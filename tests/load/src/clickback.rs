@@ -18,6 +18,9 @@ use crate::{
 
 pub const KEY: &str = "cbk_bench_0123456789abcdefghjkmnpqrstvwxyz";
 
+/// Links that are made side by side.
+const AT_ONCE: usize = 32;
+
 pub struct Clickback {
     pub server: Server,
     pub ingest: String,
@@ -51,10 +54,16 @@ impl Clickback {
         let made = self.api.post("/v1/accounts", &json!({ "name": "Bench", "program": "generic" })).await?;
         let id = made["id"].as_str().context("no account")?;
         let mut account = Account { token: made["token"].as_str().context("no token")?.to_owned(), links: Vec::new() };
-        for n in 0..links {
-            let body = json!({ "name": format!("Link {n}"), "destination": "https://casino.example/welcome" });
-            let link = self.api.post(&format!("/v1/accounts/{id}/links"), &body).await?;
-            account.links.push(link["id"].as_str().context("no link")?.to_owned());
+        for first in (0..links).step_by(AT_ONCE) {
+            let one = |n: usize| {
+                let (api, path) = (self.api.clone(), format!("/v1/accounts/{id}/links"));
+                let body = json!({ "name": format!("Link {n}"), "destination": "https://casino.example/welcome" });
+                tokio::spawn(async move { api.post(&path, &body).await })
+            };
+            let made: Vec<_> = (first..links.min(first + AT_ONCE)).map(one).collect();
+            for link in made {
+                account.links.push(link.await??["id"].as_str().context("no link")?.to_owned());
+            }
         }
         Ok(account)
     }

@@ -110,6 +110,7 @@ impl Cluster {
 
     pub fn projector(&self, ingest: &Role) -> Result<Role> {
         let mut command = self.command("projector");
+        command.env("CLICKBACK_ADMIN_KEY", KEY);
         command.args(["--scylla", self.scylla.as_deref().context("there is no database")?, "--api", "127.0.0.1:0"]);
         command.args(["--public-url", &format!("http://{}", ingest.address("ingest")?)]);
         Role::start(command.arg("--key-file").arg(self.data().join("key")))
