@@ -144,7 +144,7 @@ mod tests {
         fn all_go_in_their_order(steps in prop::collection::vec((0u16..3, any::<bool>()), 0..200)) {
             let mut lanes = Lanes::new(3);
             let (mut put, mut gone, mut reported) = (vec![Vec::new(); 3], vec![Vec::new(); 3], [0; 3]);
-            let mut go = |lanes: &mut Lanes<(u16, usize)>, gone: &mut Vec<Vec<usize>>| {
+            let go = |lanes: &mut Lanes<(u16, usize)>, gone: &mut Vec<Vec<usize>>| {
                 lanes.turns().into_iter().for_each(|(partition, event)| gone[usize::from(partition)].push(event));
             };
             for (at, (partition, comes)) in steps.into_iter().enumerate() {
