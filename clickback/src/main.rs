@@ -74,7 +74,7 @@ fn start(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Init(args) => runtime()?.block_on(init::run(&common, args)).map(good),
         Command::Ingest(args) => serve(edge::run(&common, args), NodeThreads::join),
         Command::Matcher(args) => runtime()?.block_on(matcher_role::run(&common, args)).map(good),
-        Command::Projector(args) => serve(projector_role::run(&common, args), projector_role::Threads::join),
+        Command::Projector(args) => serve(projector_role::run(&common, args), NodeThreads::join),
         Command::Migrate(args) => migrate::run(&common, &args).map(good),
         Command::Key(KeyCommand::Create(args)) => runtime()?.block_on(key::create(&common, args)).map(good),
         Command::Rebuild(args) => runtime()?.block_on(rebuild::run(&common, args)).map(good),

@@ -29,19 +29,7 @@ use crate::{
     serve::{DRAIN, LOOK, STUCK, admin_key, second_signal},
 };
 
-/// What ends after the runtime with all its tasks.
-#[must_use]
-pub struct Threads {
-    node: NodeThreads,
-}
-
-impl Threads {
-    pub fn join(self) -> anyhow::Result<()> {
-        self.node.join()
-    }
-}
-
-pub async fn run(common: &Common, args: ProjectorArgs) -> anyhow::Result<Threads> {
+pub async fn run(common: &Common, args: ProjectorArgs) -> anyhow::Result<NodeThreads> {
     let listener = listener::bind(args.api, "--api").await?;
     let address = listener.local_addr()?;
     let metrics = Metrics::install()?;
@@ -100,7 +88,7 @@ pub async fn run(common: &Common, args: ProjectorArgs) -> anyhow::Result<Threads
     }
     let Projector { thread, .. } = tables;
     spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("the projector panicked"))??;
-    ended.map(|()| Threads { node: node.threads() })
+    ended.map(|()| node.threads())
 }
 
 /// Returns when a part has ended by itself.

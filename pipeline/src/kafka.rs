@@ -29,7 +29,7 @@ pub mod topics;
 mod workers;
 
 pub use ends::LogEnds;
-pub use events::{EventReader, outcome};
+pub use events::EventReader;
 pub use node::{Node, NodeConfig, NodeThreads, SpoolConfig};
 pub use outcomes::{Diverged, Met, OutcomeReader, Place};
 use rdkafka::{

@@ -10,7 +10,6 @@ use pipeline::{
     kafka::{Cluster, Layout, LogEnds},
 };
 use schemas::EventId;
-use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::watch;
 
 use crate::cluster::{positions::Positions, store::Store};
@@ -119,10 +118,8 @@ impl OfCluster {
     /// A run's events of one partition reach the log in the order of their numbers.
     async fn has_run(&self, partition: u16, from: EventId, n: u64) -> Result<bool> {
         let store = Arc::clone(&self.store.borrow());
-        let statement: PreparedStatement =
-            store.prepare(&format!("SELECT n FROM {} WHERE partition = ? AND run = ?", store.table("runs"))).await?;
         let values = (i32::from(partition), from.bits().to_be_bytes().to_vec());
-        let found = store.session.execute_unpaged(&statement, values).await.context("the runs cannot be read")?;
+        let found = store.session.execute_unpaged(&store.reads.run, values).await.context("the runs cannot be read")?;
         let row = found.into_rows_result()?.maybe_first_row::<(i64,)>()?;
         Ok(row.is_some_and(|(seen,)| seen as u64 >= n))
     }

@@ -1,15 +1,15 @@
-//! Single events of the log, by their place.
+//! Single events of the log and their outcomes, by their place.
 //!
 //! Owns: readers of the partitions that were asked for, and the events read lately. Events asked for in the order of the
 //! log are read in one go.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use rdkafka::Message;
+use rdkafka::{Message, message::BorrowedMessage};
 use schemas::{Event, Outcome};
 
 use super::{Cluster, PartitionReader, Problem, ReadError, Topic, records};
@@ -23,13 +23,14 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 pub struct EventReader {
     cluster: Cluster,
-    readers: BTreeMap<u16, PartitionReader>,
+    events: Readers,
+    outcomes: Readers,
     kept: BTreeMap<(u16, u64), Event>,
 }
 
 impl EventReader {
     pub fn new(cluster: &Cluster) -> Self {
-        Self { cluster: cluster.clone(), readers: BTreeMap::new(), kept: BTreeMap::new() }
+        Self { cluster: cluster.clone(), events: Readers::new(), outcomes: Readers::new(), kept: BTreeMap::new() }
     }
 
     /// The event at a place that is known to have one. Blocking.
@@ -37,63 +38,73 @@ impl EventReader {
         if let Some(known) = self.kept.get(&(partition, src)) {
             return Ok(known.clone());
         }
-        let place = || format!("event {partition}-{src}");
-        let reader = match self.readers.entry(partition) {
-            std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::btree_map::Entry::Vacant(new) => {
-                new.insert(PartitionReader::open(&self.cluster, Topic::Events, partition, FETCHED_KBYTES)?)
-            }
-        };
+        let reader = open_in(&mut self.events, &self.cluster, Topic::Events, partition)?;
         // A reader that was never told where to begin is at 0, and gives nothing.
         if reader.next() == 0 || src < reader.next() || src > reader.next() + READ_OVER {
             reader.seek(src)?;
         }
-        let until = Instant::now() + ANSWER;
-        while Instant::now() < until {
-            match reader.poll(Duration::from_millis(100)) {
-                Ok(None) => {}
-                Ok(Some(message)) => {
-                    let offset = u64::try_from(message.offset()).unwrap_or_default();
-                    if records::is_identity(message.headers()) {
-                        continue;
-                    }
-                    let event = records::decode_event(message.payload()).with_context(place)?;
-                    if self.kept.len() >= KEPT {
-                        self.kept.pop_first();
-                    }
-                    self.kept.insert((partition, offset), event.clone());
-                    if offset == src {
-                        return Ok(event);
-                    }
-                }
-                Err(ReadError::Gone(why)) => bail!("{} is not in the log any more: {why}", place()),
-                Err(ReadError::Away(why)) => return Err(Problem::Unreachable(why).into()),
+        let kept = &mut self.kept;
+        find(reader, &format!("event {partition}-{src}"), |message| {
+            if records::is_identity(message.headers()) {
+                return Ok(None);
             }
-        }
-        Err(Problem::Unreachable(format!("{} is not given", place())).into())
+            let offset = u64::try_from(message.offset()).unwrap_or_default();
+            let event = records::decode_event(message.payload())?;
+            if kept.len() >= KEPT {
+                kept.pop_first();
+            }
+            kept.insert((partition, offset), event.clone());
+            Ok((offset == src).then_some(event))
+        })
+    }
+
+    /// The outcome of an event that is known to have one. Several records may be of it; they all have the same bytes.
+    /// Blocking.
+    pub fn outcome(&mut self, partition: u16, src: u64) -> Result<Outcome> {
+        let reader = open_in(&mut self.outcomes, &self.cluster, Topic::Outcomes, partition)?;
+        // Each event has at least one outcome and the log begins with one record that is none, so it is not before.
+        reader.seek(src)?;
+        find(reader, &format!("the outcome of event {partition}-{src}"), |message| {
+            if records::decode_link(message.headers())?.src != src {
+                return Ok(None);
+            }
+            Ok(Some(serde_json::from_slice(message.payload().context("it has no payload")?)?))
+        })
     }
 }
 
-/// The outcome of an event that is known to have one. Several records may be of it; they all have the same bytes. Blocking.
-pub fn outcome(cluster: &Cluster, partition: u16, src: u64) -> Result<Outcome> {
-    let place = || format!("the outcome of event {partition}-{src}");
-    let mut reader = PartitionReader::open(cluster, Topic::Outcomes, partition, FETCHED_KBYTES)?;
-    // Each event has at least one outcome and the log begins with one record that is none, so it is not before.
-    reader.seek(src)?;
+type Readers = BTreeMap<u16, PartitionReader>;
+
+fn open_in<'r>(
+    readers: &'r mut Readers,
+    cluster: &Cluster,
+    topic: Topic,
+    partition: u16,
+) -> Result<&'r mut PartitionReader> {
+    Ok(match readers.entry(partition) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(new) => new.insert(PartitionReader::open(cluster, topic, partition, FETCHED_KBYTES)?),
+    })
+}
+
+/// Reads on until a record is the one that is meant.
+fn find<T>(
+    reader: &mut PartitionReader,
+    place: &str,
+    mut take: impl FnMut(&BorrowedMessage<'_>) -> Result<Option<T>>,
+) -> Result<T> {
     let until = Instant::now() + ANSWER;
     while Instant::now() < until {
         match reader.poll(Duration::from_millis(100)) {
             Ok(None) => {}
             Ok(Some(message)) => {
-                let link = records::decode_link(message.headers()).with_context(place)?;
-                if link.src == src {
-                    let payload = message.payload().with_context(place)?;
-                    return serde_json::from_slice(payload).with_context(place);
+                if let Some(found) = take(&message).with_context(|| place.to_owned())? {
+                    return Ok(found);
                 }
             }
-            Err(ReadError::Gone(why)) => bail!("{} is not in the log any more: {why}", place()),
+            Err(ReadError::Gone(why)) => bail!("{place} is not in the log any more: {why}"),
             Err(ReadError::Away(why)) => return Err(Problem::Unreachable(why).into()),
         }
     }
-    Err(Problem::Unreachable(format!("{} is not given", place())).into())
+    Err(Problem::Unreachable(format!("{place} is not given")).into())
 }

@@ -14,13 +14,17 @@ use std::{
 use anyhow::{Context, Result, bail};
 use futures_util::TryStreamExt;
 use pipeline::kafka::{Cluster, Layout, OutcomeReader, Place as LogPlace};
-use schemas::{EventId, Time};
+use schemas::EventId;
 
 use super::{
     cells::StoredMeasure,
     positions,
+    read::{
+        conversions::{Version, with_changes},
+        hits::StoredHit,
+        walk::Key,
+    },
     store::{Database, Store},
-    writes::Received,
 };
 use crate::{
     audit::{
@@ -29,7 +33,7 @@ use crate::{
     },
     fold::Measure,
     report::{Basis, ConversionRow, show},
-    tables::{Decision, HitRow, OTHER, StoredClick, StoredConversion, decode, stored_entries},
+    tables::{OTHER, StoredClick, decode, stored_entries},
 };
 
 const FETCHED_KBYTES: u32 = 16_384;
@@ -234,21 +238,9 @@ async fn read_hits(store: &Store, stored: &mut BTreeMap<u16, Stored>) -> Result<
     while let Some((account, time, id, partition, src, received, decision, since)) = rows.try_next().await? {
         // Of a hit whose row is still on its way there may be a later decision already.
         let (Some(partition), Some(src), Some(received)) = (partition, src, received) else { continue };
-        let received: Received<'_> = decode(&received)?;
-        let decision: Decision<'_> = decode(&decision)?;
-        let bits: [u8; 16] = id.try_into().map_err(|_| anyhow::anyhow!("a stored id is too short"))?;
-        let row = HitRow {
-            account: 0,
-            id: EventId::from_bits(u128::from_be_bytes(bits)),
-            time: Time::from_ms(time),
-            log_time: received.log_time,
-            read_again: None,
-            method: received.method,
-            raw: received.raw,
-            body: received.body,
-            remote: received.remote,
-            decision,
-        };
+        let key = Key { time, id, version: 0 };
+        let hit = StoredHit { received, decision, again: None };
+        let row = hit.row(&key)?;
         let (request, decision) = hashes(&show::postback(&account, &row))?;
         part(stored, partition)?.hits.insert(src as u64, (since as u64, row.id, request, decision));
     }
@@ -265,46 +257,47 @@ async fn read_clicks(store: &Store, stored: &mut BTreeMap<u16, Stored>) -> Resul
     Ok(())
 }
 
-/// Id, partition, `src`, account and data.
-type VersionRow = (Vec<u8>, i32, i64, String, Vec<u8>);
-
 async fn read_conversions(store: &Store, stored: &mut BTreeMap<u16, Stored>) -> Result<()> {
+    type Row = (Vec<u8>, i32, i32, i64, String, String, Vec<u8>);
     // The versions of a conversion come together, the first one first.
-    let text = format!("SELECT id, partition, src, account, data FROM {}", store.table("conversions"));
-    let mut rows = store.session.query_iter(text, ()).await?.rows_stream::<VersionRow>()?;
+    let text = format!("SELECT id, version, partition, src, tenant, account, data FROM {}", store.table("conversions"));
+    let mut rows = store.session.query_iter(text, ()).await?.rows_stream::<Row>()?;
     let mut seen: HashSet<Vec<u8>> = HashSet::new();
-    let mut versions: Vec<VersionRow> = Vec::new();
-    loop {
-        let row = rows.try_next().await?;
-        let is_next = row.as_ref().is_none_or(|row| versions.first().is_some_and(|first| first.0 != row.0));
-        if is_next && let Some((id, partition, ..)) = versions.first() {
-            if !seen.insert(id.clone()) {
-                bail!("the versions of a conversion do not stand together");
+    let mut last: Option<OneConversion> = None;
+    while let Some((id, number, partition, src, tenant, account, data)) = rows.try_next().await? {
+        let version = Version { number, tenant, account, data };
+        match &mut last {
+            Some(last) if last.id == id => last.add(src, version),
+            _ => {
+                if !seen.insert(id.clone()) {
+                    bail!("the versions of a conversion do not stand together");
+                }
+                let next = OneConversion { id, partition, since: src as u64 + 1, versions: vec![version] };
+                if let Some(done) = last.replace(next) {
+                    done.keep(stored)?;
+                }
             }
-            let since = versions.iter().map(|(_, _, src, ..)| *src as u64 + 1).max().unwrap_or_default();
-            let row = conversion(&versions)?;
-            part(stored, *partition)?.conversions.insert(row.id.clone(), (since, row));
-            versions.clear();
-        }
-        match row {
-            Some(row) => versions.push(row),
-            None => return Ok(()),
         }
     }
+    last.map_or(Ok(()), |done| done.keep(stored))
 }
 
-fn conversion(versions: &[VersionRow]) -> Result<ConversionRow> {
-    let mut decoded = Vec::with_capacity(versions.len());
-    for (.., data) in versions {
-        decoded.push(decode::<StoredConversion<'_>>(data)?);
+struct OneConversion {
+    id: Vec<u8>,
+    partition: i32,
+    since: u64,
+    versions: Vec<Version>,
+}
+
+impl OneConversion {
+    fn add(&mut self, src: i64, version: Version) {
+        self.since = self.since.max(src as u64 + 1);
+        self.versions.push(version);
     }
-    let changes = decoded.iter().map(|row| show::change(&row.first)).collect();
-    let mut decoded = decoded.into_iter();
-    let first = decoded.next().context("a conversion without a version")?;
-    let row = match decoded.next_back() {
-        Some(last) => first.becomes(last),
-        None => first,
-    };
-    let account = versions.first().map(|(.., account, _)| account.as_str()).unwrap_or_default();
-    Ok(ConversionRow { changes: Some(changes), ..show::conversion(account, &row) })
+
+    fn keep(self, stored: &mut BTreeMap<u16, Stored>) -> Result<()> {
+        let row = with_changes(&self.versions)?;
+        part(stored, self.partition)?.conversions.insert(row.id.clone(), (self.since, row));
+        Ok(())
+    }
 }

@@ -19,10 +19,12 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
 };
 use schemas::{ConversionId, ConversionRecord};
-use scylla::statement::prepared::PreparedStatement;
 
-use super::store::{AT_ONCE, Store};
-use crate::tables::{StoredConversion, decode};
+use super::{
+    read::conversions::{current, versions},
+    store::{AT_ONCE, Store},
+};
+use crate::tables::StoredConversion;
 
 /// Versions that were sent lately.
 const RECENT: usize = 100_000;
@@ -32,7 +34,6 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 pub struct Conversions {
     store: Store,
-    versions: PreparedStatement,
     sender: Sender,
     back: BaseConsumer<Voice>,
     /// The offset after the last record that was read back.
@@ -50,9 +51,6 @@ struct Head {
 impl Conversions {
     /// Reads back from `from` on, or from the beginning where that is gone.
     pub async fn open(cluster: &Cluster, store: Store, partition: u16, from: u64) -> Result<Self> {
-        let table = store.table("conversions");
-        let versions =
-            store.prepare(&format!("SELECT tenant, account, data FROM {table} WHERE id = ? ORDER BY version")).await?;
         let back = cluster.open_reader().context("the Kafka client cannot be set up")?;
         let topic = cluster.topic(Topic::Conversions);
         let (first, end) = back.fetch_watermarks(&topic, i32::from(partition), ANSWER)?;
@@ -62,7 +60,6 @@ impl Conversions {
         back.assign(&place)?;
         Ok(Self {
             store,
-            versions,
             sender: Sender::open(cluster, partition)?,
             back,
             read: u64::try_from(from).unwrap_or_default(),
@@ -89,14 +86,9 @@ impl Conversions {
 
     /// The current state, which takes what is true of the click from the first version.
     async fn record(&self, id: ConversionId) -> Result<Option<ConversionRecord>> {
-        let rows = self.store.session.execute_iter(self.versions.clone(), (&id.0[..],)).await?;
-        let rows: Vec<(String, String, Vec<u8>)> = rows.rows_stream()?.try_collect().await?;
-        let (Some((tenant, account, first)), Some((_, _, last))) = (rows.first(), rows.last()) else {
-            return Ok(None);
-        };
-        let first: StoredConversion<'_> = decode(first)?;
-        let row = if rows.len() == 1 { first } else { first.becomes(decode(last)?) };
-        Ok(Some(record(tenant, account, &row)))
+        let versions = versions(&self.store, &id.0).await?;
+        let Some(first) = versions.first() else { return Ok(None) };
+        Ok(Some(record(&first.tenant, &first.account, &current(&versions)?)))
     }
 
     /// Looks at what stands on the topic by now, and sends again where that is older than the tables.

@@ -13,7 +13,10 @@ use tokio::{runtime::Handle, sync::watch};
 use super::{
     lists::{List, scope},
     positions,
-    read::walk::{Bounds, buckets, entries},
+    read::{
+        hits::bits,
+        walk::{Bounds, buckets, entries},
+    },
     store::Store,
     writes::Received,
 };
@@ -38,7 +41,8 @@ pub struct Source {
 impl Source {
     /// What became of events that are visible. Blocking.
     pub fn outcomes(&self, places: &[At]) -> Result<Vec<Outcome>> {
-        places.iter().map(|(partition, src)| kafka::outcome(&self.cluster, *partition, *src)).collect()
+        let mut reader = EventReader::new(&self.cluster);
+        places.iter().map(|(partition, src)| reader.outcome(*partition, *src)).collect()
     }
 }
 
@@ -77,19 +81,14 @@ impl<'s> OfCluster<'s> {
     /// Hits of the account among the entries of a list.
     fn hits(&self, list: List, scope: &str) -> Result<Vec<PastHit>> {
         let found = self.list(list, scope)?.into_iter().filter(|(.., account)| account == self.account);
-        let text = format!(
-            "SELECT partition, src, received, again FROM {} \
-             WHERE tenant = ? AND account = ? AND bucket = ? AND time = ? AND id = ?",
-            self.store.table("hits")
-        );
         self.of.runtime.block_on(async {
-            let statement = self.store.prepare(&text).await?;
             let mut hits = BTreeSet::new();
             for (time, id, account) in found {
                 type Row = (Option<i32>, Option<i64>, Option<Vec<u8>>, Option<i64>);
                 let bucket = List::Hits.bucket(Time::from_ms(time));
                 let values = (self.tenant, account, bucket, time, id);
-                let row = self.store.session.execute_unpaged(&statement, values).await?.into_rows_result()?;
+                let row =
+                    self.store.session.execute_unpaged(&self.store.reads.past_hit, values).await?.into_rows_result()?;
                 hits.extend(row.maybe_first_row::<Row>()?.map(past).transpose()?.flatten());
             }
             Ok(hits.into_iter().collect())
@@ -97,18 +96,13 @@ impl<'s> OfCluster<'s> {
     }
 
     fn adjusts(&self, list: List, scope: &str) -> Result<Vec<(At, Time)>> {
-        let text = format!(
-            "SELECT partition, src, time FROM {} WHERE list = ? AND tenant = ? AND scope = ? AND bucket = ?",
-            self.store.table("entries")
-        );
         self.of.runtime.block_on(async {
-            let statement = self.store.prepare(&text).await?;
             let bounds = Bounds::of(Range::ALL);
             let mut of_list = buckets(&self.store, list, self.tenant, scope, &bounds);
             let mut found = Vec::new();
             while let Some(bucket) = of_list.try_next().await? {
                 let values = (list as i8, self.tenant, scope, bucket);
-                let rows = self.store.session.execute_iter(statement.clone(), values).await?;
+                let rows = self.store.session.execute_iter(self.store.reads.past_entries.clone(), values).await?;
                 let mut rows = rows.rows_stream::<(i32, i64, i64)>()?;
                 while let Some((partition, src, time)) = rows.try_next().await? {
                     found.push((at(partition, src)?, Time::from_ms(time)));
@@ -142,20 +136,14 @@ impl Past for OfCluster<'_> {
     }
 
     fn hits_between(&mut self, from: Time, to: Time, is_meant: &dyn Fn(&Decision<'_>) -> bool) -> Result<Vec<PastHit>> {
-        let text = format!(
-            "SELECT partition, src, received, again, decision FROM {} \
-             WHERE tenant = ? AND account = ? AND bucket = ? AND time >= ? AND time < ?",
-            self.store.table("hits")
-        );
         let mut found = self.of.runtime.block_on(async {
-            let statement = self.store.prepare(&text).await?;
             let bounds = Bounds::of(Range { from, to });
             let mut of_account = buckets(&self.store, List::Hits, self.tenant, self.account, &bounds);
             let mut found = Vec::new();
             while let Some(bucket) = of_account.try_next().await? {
                 type Row = (Option<i32>, Option<i64>, Option<Vec<u8>>, Option<i64>, Option<Vec<u8>>);
                 let values = (self.tenant, self.account, bucket, from.ms(), to.ms());
-                let rows = self.store.session.execute_iter(statement.clone(), values).await?;
+                let rows = self.store.session.execute_iter(self.store.reads.past_hits.clone(), values).await?;
                 let mut rows = rows.rows_stream::<Row>()?;
                 while let Some((partition, src, received, again, decision)) = rows.try_next().await? {
                     let Some(decision) = decision else { continue };
@@ -175,16 +163,11 @@ impl Past for OfCluster<'_> {
         let Some((time, key, account)) = self.list(List::ClickId, &id.to_string())?.into_iter().next() else {
             return Ok(None);
         };
-        let text = format!(
-            "SELECT partition, src, data FROM {} \
-             WHERE tenant = ? AND account = ? AND bucket = ? AND time = ? AND id = ?",
-            self.store.table("clicks")
-        );
         let bucket = List::Clicks.bucket(Time::from_ms(time));
         let row = self.of.runtime.block_on(async {
-            let statement = self.store.prepare(&text).await?;
             let values = (self.tenant, &account, bucket, time, key);
-            let found = self.store.session.execute_unpaged(&statement, values).await?.into_rows_result()?;
+            let found =
+                self.store.session.execute_unpaged(&self.store.reads.past_click, values).await?.into_rows_result()?;
             anyhow::Ok(found.maybe_first_row::<(i32, i64, Vec<u8>)>()?)
         })?;
         let Some((partition, src, data)) = row else { return Ok(None) };
@@ -195,8 +178,7 @@ impl Past for OfCluster<'_> {
     fn clicks_named(&mut self, name: &str) -> Result<Vec<At>> {
         let mut clicks = Vec::new();
         for (_, id, _) in self.list(List::ClickName, &scope(self.account, name))? {
-            let bits: [u8; 16] = id.try_into().map_err(|_| anyhow::anyhow!("a stored id is too short or too long"))?;
-            clicks.extend(self.click(ClickId::from_bits(u128::from_be_bytes(bits)))?.map(|click| click.at));
+            clicks.extend(self.click(ClickId::from_bits(bits(&id)?))?.map(|click| click.at));
         }
         Ok(clicks)
     }

@@ -1,7 +1,7 @@
 //! The keyspace: its tables, its statements, and which generation of the tables is read.
 //!
-//! Owns: every CQL text that writes or makes tables; `read` owns those of the reports. Refuses: counters, lightweight transactions, deletes, and statements
-//! that may not be sent twice.
+//! Owns: every CQL text that writes or makes tables; `read` owns those of the reports. Refuses: counters, lightweight
+//! transactions, deletes, and statements that may not be sent twice.
 //! Invariant: a table's row depends on its key and on the newest time stamp alone, and time stamps come from the log.
 
 use std::{sync::Arc, time::Duration};
@@ -141,7 +141,7 @@ pub struct Store {
     pub keyspace: String,
     pub generation: u32,
     pub(super) statements: Arc<Statements>,
-    pub(super) reads: Arc<Reads>,
+    pub(crate) reads: Arc<Reads>,
 }
 
 impl std::fmt::Debug for Store {
@@ -242,24 +242,20 @@ impl Store {
         format!("{}.{name}_{}", self.keyspace, self.generation)
     }
 
-    /// A statement that may be sent again whenever it is not sure what became of it.
-    pub async fn prepare(&self, text: &str) -> Result<PreparedStatement> {
-        prepare(&self.session, text).await
-    }
-
     /// Runs a statement once per set of values, several at a time. Ends at the first error.
     pub async fn write_all<V: scylla::serialize::row::SerializeRow>(
         &self,
         statement: &PreparedStatement,
         values: impl IntoIterator<Item = V>,
-    ) -> Result<u64> {
+    ) -> Result<()> {
         let writes = values.into_iter().map(|values| async move {
             self.session.execute_unpaged(statement, values).await.context("a row cannot be written")
         });
-        stream::iter(writes).buffer_unordered(AT_ONCE).try_fold(0, |count, _| async move { Ok(count + 1) }).await
+        stream::iter(writes).buffer_unordered(AT_ONCE).try_for_each(|_| async { Ok(()) }).await
     }
 }
 
+/// A statement that may be sent again whenever it is not sure what became of it.
 pub(super) async fn prepare(session: &Session, text: &str) -> Result<PreparedStatement> {
     let mut statement = session.prepare(text).await.with_context(|| format!("cannot prepare `{text}`"))?;
     statement.set_is_idempotent(true);

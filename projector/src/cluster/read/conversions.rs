@@ -23,10 +23,10 @@ use crate::{
 
 /// One version of a conversion.
 pub struct Version {
-    number: i32,
-    tenant: String,
+    pub number: i32,
+    pub tenant: String,
     pub account: String,
-    data: Vec<u8>,
+    pub data: Vec<u8>,
 }
 
 /// The first one first.
@@ -140,17 +140,24 @@ pub async fn page(seen: &Seen, query: &ConversionQuery) -> Answer<Page<Conversio
 
 pub async fn one(seen: &Seen, tenant: &str, id: &str) -> Result<Option<ConversionRow>> {
     let Some(id) = ConversionId::parse(id.as_bytes()) else { return Ok(None) };
-    with_changes(&versions(&seen.store, &id.0).await?, tenant)
+    let versions = versions(&seen.store, &id.0).await?;
+    of_tenant(&versions, tenant)
 }
 
-fn with_changes(versions: &[Version], tenant: &str) -> Result<Option<ConversionRow>> {
-    let Some(first) = versions.first().filter(|first| first.tenant == tenant) else { return Ok(None) };
+fn of_tenant(versions: &[Version], tenant: &str) -> Result<Option<ConversionRow>> {
+    versions.first().filter(|first| first.tenant == tenant).map(|_| with_changes(versions)).transpose()
+}
+
+/// As it stands now, and how it came to that.
+pub fn with_changes(versions: &[Version]) -> Result<ConversionRow> {
+    let row = current(versions)?;
+    let account = versions.first().map(|first| first.account.as_str()).unwrap_or_default();
     let changes = versions.iter().map(|version| {
         let row: StoredConversion<'_> = decode(&version.data)?;
         Ok(show::change(&row.first))
     });
     let changes = Some(changes.collect::<Result<_>>()?);
-    Ok(Some(ConversionRow { changes, ..show::conversion(&first.account, &current(versions)?) }))
+    Ok(ConversionRow { changes, ..show::conversion(account, &row) })
 }
 
 /// What came of a click, the first one first; and whether there is more.
@@ -162,7 +169,7 @@ pub async fn of_click(seen: &Seen, tenant: &str, click: ClickId) -> Result<(Vec<
         if !is_shown_at(&versions, &found.key, |version| version.click == Some(click))? {
             return Ok(None);
         }
-        with_changes(&versions, tenant)
+        of_tenant(&versions, tenant)
     })
     .await?;
     rows.reverse();

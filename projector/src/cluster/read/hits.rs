@@ -26,9 +26,9 @@ use crate::{
 /// A hit's row.
 #[derive(Clone, Debug)]
 pub struct StoredHit {
-    received: Vec<u8>,
-    decision: Vec<u8>,
-    again: Option<i64>,
+    pub received: Vec<u8>,
+    pub decision: Vec<u8>,
+    pub again: Option<i64>,
 }
 
 impl StoredHit {
@@ -37,7 +37,7 @@ impl StoredHit {
         Some(Self { received: received?, decision: decision?, again })
     }
 
-    fn row(&self, key: &Key) -> Result<HitRow<'_>> {
+    pub fn row(&self, key: &Key) -> Result<HitRow<'_>> {
         let received: Received<'_> = decode(&self.received)?;
         Ok(HitRow {
             account: 0,
@@ -54,7 +54,7 @@ impl StoredHit {
     }
 }
 
-fn bits(id: &[u8]) -> Result<u128> {
+pub fn bits(id: &[u8]) -> Result<u128> {
     Ok(u128::from_be_bytes(id.try_into().context("a stored id is too short or too long")?))
 }
 

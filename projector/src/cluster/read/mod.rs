@@ -5,9 +5,9 @@
 //! Invariant: an answer shows at least what was visible when it was asked for, of every source partition, and nothing of
 //! another tenant.
 
-mod conversions;
+pub(super) mod conversions;
 mod figures;
-mod hits;
+pub(super) mod hits;
 mod statements;
 pub(super) mod walk;
 
@@ -44,7 +44,7 @@ pub struct Reader {
 }
 
 /// What one question is answered from.
-struct Seen {
+pub(super) struct Seen {
     store: Arc<Store>,
     as_of: AsOf,
     /// Source partitions.

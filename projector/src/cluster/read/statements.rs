@@ -1,4 +1,4 @@
-//! Every CQL text that reports read with. Each names the whole key of a partition.
+//! Every CQL text that reports and reprocesses read with. Each names the whole key of a partition.
 
 use anyhow::Result;
 use scylla::{client::session::Session, statement::prepared::PreparedStatement};
@@ -21,6 +21,13 @@ pub struct Reads {
     pub quarters: PreparedStatement,
     pub quarters_of: PreparedStatement,
     pub any_cell: PreparedStatement,
+    /// Where what is read again stands in the log.
+    pub past_hit: PreparedStatement,
+    pub past_hits: PreparedStatement,
+    pub past_click: PreparedStatement,
+    pub past_entries: PreparedStatement,
+    /// How far a run's events are in the tables.
+    pub run: PreparedStatement,
 }
 
 /// Rows that a node sends at once. Hits are large, and a page of a list needs few of them.
@@ -76,6 +83,27 @@ impl Reads {
                  WHERE list = ? AND tenant = ? AND scope = ? AND year = ? AND bucket >= ? AND bucket <= ?",
             )
             .await?,
+            past_hit: statement(
+                "SELECT partition, src, received, again FROM {t}.hits_{g} \
+                 WHERE tenant = ? AND account = ? AND bucket = ? AND time = ? AND id = ?",
+            )
+            .await?,
+            past_hits: statement(
+                "SELECT partition, src, received, again, decision FROM {t}.hits_{g} \
+                 WHERE tenant = ? AND account = ? AND bucket = ? AND time >= ? AND time < ?",
+            )
+            .await?,
+            past_click: statement(
+                "SELECT partition, src, data FROM {t}.clicks_{g} \
+                 WHERE tenant = ? AND account = ? AND bucket = ? AND time = ? AND id = ?",
+            )
+            .await?,
+            past_entries: statement(
+                "SELECT partition, src, time FROM {t}.entries_{g} \
+                 WHERE list = ? AND tenant = ? AND scope = ? AND bucket = ?",
+            )
+            .await?,
+            run: statement("SELECT n FROM {t}.runs_{g} WHERE partition = ? AND run = ?").await?,
             whole: statement("SELECT day, value, measures, whole FROM {t}.cells_{g} {of} AND day >= ? AND day <= ?")
                 .await?,
             whole_of: statement(
