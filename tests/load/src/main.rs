@@ -13,6 +13,7 @@ mod load;
 mod page;
 mod postgres;
 mod process;
+mod streams;
 mod workload;
 
 use std::path::PathBuf;

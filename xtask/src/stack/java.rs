@@ -41,6 +41,11 @@ impl Java {
     pub fn program(&self) -> OsString {
         self.program.clone().into()
     }
+
+    /// The compiler beside it. A JRE has none.
+    pub fn compiler(&self) -> OsString {
+        self.program.with_file_name("javac").into()
+    }
 }
 
 /// From `openjdk version "17.0.15" 2025-04-15`; Java 8 calls itself `1.8`.

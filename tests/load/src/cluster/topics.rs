@@ -1,6 +1,9 @@
 //! Reads and writes topics from outside, as anybody could: what is on them is compared with what was sent.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use rdkafka::{
@@ -33,10 +36,6 @@ impl Stored {
     }
 }
 
-fn consumer(kafka: &str) -> Result<BaseConsumer> {
-    Ok(crate::kafka::reader(kafka).create()?)
-}
-
 /// Where each partition ends.
 pub fn ends(kafka: &str, topic: &str) -> Result<Vec<i64>> {
     Ends::of(kafka, topic)?.now()
@@ -50,7 +49,7 @@ struct Ends {
 
 impl Ends {
     fn of(kafka: &str, topic: &str) -> Result<Ends> {
-        let consumer = consumer(kafka)?;
+        let consumer: BaseConsumer = crate::kafka::reader(kafka).create()?;
         let metadata = consumer.fetch_metadata(Some(topic), WAIT)?;
         let found = metadata.topics().first().context("no such topic")?.partitions().len();
         Ok(Ends { consumer, topic: topic.to_owned(), partitions: i32::try_from(found)? })
@@ -64,33 +63,56 @@ impl Ends {
 
 /// Returns when each partition is at least so long.
 pub fn wait_until(kafka: &str, topic: &str, wanted: &[i64]) -> Result<()> {
+    wait(kafka, topic, |ends| ends.iter().zip(wanted).all(|(end, wanted)| end >= wanted))
+}
+
+/// Returns when all partitions together are at least so long.
+pub fn wait_until_together(kafka: &str, topic: &str, wanted: i64) -> Result<()> {
+    wait(kafka, topic, |ends| ends.iter().sum::<i64>() >= wanted)
+}
+
+fn wait(kafka: &str, topic: &str, enough: impl Fn(&[i64]) -> bool) -> Result<()> {
     let (ends, begun) = (Ends::of(kafka, topic)?, Instant::now());
-    while !ends.now()?.iter().zip(wanted).all(|(end, wanted)| end >= wanted) {
-        ensure!(begun.elapsed() < PATIENCE, "{topic} does not become {wanted:?} long: {:?}", ends.now()?);
+    while !enough(&ends.now()?) {
+        ensure!(begun.elapsed() < PATIENCE, "{topic} does not become long enough: {:?}", ends.now()?);
         std::thread::sleep(LOOK);
     }
     Ok(())
 }
 
-/// What stands between these offsets, but for the records that say whose topic it is.
+/// What stands between these offsets, but for the records that say whose topic it is, and what a transaction took back.
 pub fn read(kafka: &str, topic: &str, from: &[i64], to: &[i64]) -> Result<Vec<Stored>> {
-    let consumer = consumer(kafka)?;
+    let mut config = crate::kafka::reader(kafka);
+    // The offsets of transactions' marks are never given, so the number of records says nothing.
+    let consumer: BaseConsumer =
+        config.set("isolation.level", "read_committed").set("enable.partition.eof", "true").create()?;
     let mut list = TopicPartitionList::new();
-    for (partition, from) in (0..).zip(from) {
-        list.add_partition_offset(topic, partition, Offset::Offset(*from))?;
+    let mut unread = BTreeSet::new();
+    for (partition, (from, to)) in (0..).zip(from.iter().zip(to)) {
+        if from < to {
+            list.add_partition_offset(topic, partition, Offset::Offset(*from))?;
+            unread.insert(partition);
+        }
     }
     consumer.assign(&list)?;
-    let mut left: i64 = from.iter().zip(to).map(|(from, to)| (to - from).max(0)).sum();
     let (mut all, begun) = (Vec::new(), Instant::now());
-    while left > 0 {
-        ensure!(begun.elapsed() < PATIENCE, "{left} records of {topic} are not given");
-        let Some(message) = consumer.poll(WAIT) else { continue };
-        let message = message?;
-        let partition = usize::try_from(message.partition())?;
-        if message.offset() >= to[partition] {
+    while !unread.is_empty() {
+        ensure!(begun.elapsed() < PATIENCE, "records of partitions {unread:?} of {topic} are not given");
+        let message = match consumer.poll(WAIT) {
+            None => continue,
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                unread.remove(&partition);
+                continue;
+            }
+            Some(message) => message?,
+        };
+        let to = to[usize::try_from(message.partition())?];
+        if message.offset() + 1 >= to {
+            unread.remove(&message.partition());
+        }
+        if message.offset() >= to {
             continue;
         }
-        left -= 1;
         let stored = Stored {
             partition: message.partition(),
             offset: message.offset(),

@@ -70,7 +70,7 @@ async fn once(options: &Options, place: &Place, servers: &Servers, count: usize)
     let hits = workload::hits(HITS, count);
     send(options, &address, &account, &hits, &ids).await?;
     ingest.server.stop("TERM")?;
-    let cpu = life(servers, &cluster)?;
+    let cpu = life(servers, &cluster)?.whole;
     let events = ids.len() + more.len() + hits.len();
     check(servers, &cluster, events, &workload::expected(&hits))?;
     ensure!(!cpu.is_zero(), "no CPU time was used");
