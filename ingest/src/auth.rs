@@ -31,7 +31,7 @@ const STANDARD: general_purpose::GeneralPurpose = general_purpose::GeneralPurpos
 const URL_SAFE: general_purpose::GeneralPurpose = general_purpose::GeneralPurpose::new(&alphabet::URL_SAFE, FORGIVING);
 
 /// Whether the request carries the signature that the account asks for.
-pub(crate) fn signature_is_right(rule: &Hmac, secret: &[u8], headers: &HeaderMap, query: &str, body: &[u8]) -> bool {
+pub(crate) fn signature_is_right(rule: &Hmac, secret: &[u8], headers: &HeaderMap, query: &[u8], body: &[u8]) -> bool {
     let given = match rule.place {
         HmacPlace::Header => headers.get(rule.name.as_str()).map(|value| value.as_bytes().to_vec()),
         HmacPlace::Query => signature_parameter(query, &rule.name),
@@ -40,10 +40,10 @@ pub(crate) fn signature_is_right(rule: &Hmac, secret: &[u8], headers: &HeaderMap
     let unsigned;
     let message = match (rule.over, rule.place) {
         (HmacOver::Body, _) => body,
-        (HmacOver::Query, HmacPlace::Header) => query.as_bytes(),
+        (HmacOver::Query, HmacPlace::Header) => query,
         (HmacOver::Query, HmacPlace::Query) => {
             unsigned = without_parameter(query, &rule.name);
-            unsigned.as_bytes()
+            &unsigned[..]
         }
     };
     match rule.algorithm {
@@ -71,29 +71,32 @@ fn decode(rule: &Hmac, text: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-fn is_named(pair: &str, name: &str) -> bool {
-    let raw = pair.split_once('=').map_or(pair, |(raw, _)| raw);
+fn pairs(query: &[u8]) -> impl Iterator<Item = &[u8]> {
+    query.split(|byte| *byte == b'&')
+}
+
+fn name_and_value(pair: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match pair.iter().position(|byte| *byte == b'=') {
+        Some(at) => (&pair[..at], Some(&pair[at + 1..])),
+        None => (pair, None),
+    }
+}
+
+fn is_named(pair: &[u8], name: &str) -> bool {
     let lower = |byte: u8| byte.to_ascii_lowercase();
-    percent_encoding::percent_decode_str(raw).map(lower).eq(name.bytes().map(lower))
+    percent_encoding::percent_decode(name_and_value(pair).0).map(lower).eq(name.bytes().map(lower))
 }
 
 /// A `+` stays a plus: it is a digit of base64, and no signature has a space in it.
-fn signature_parameter(query: &str, name: &str) -> Option<Vec<u8>> {
-    let pair = query.split('&').find(|pair| is_named(pair, name))?;
-    let (_, value) = pair.split_once('=')?;
-    Some(percent_encoding::percent_decode_str(value).collect())
+fn signature_parameter(query: &[u8], name: &str) -> Option<Vec<u8>> {
+    let value = name_and_value(pairs(query).find(|pair| is_named(pair, name))?).1?;
+    Some(percent_encoding::percent_decode(value).collect())
 }
 
 /// The query as it was received, less the signature.
-fn without_parameter(query: &str, name: &str) -> String {
-    let mut rest = String::with_capacity(query.len());
-    for pair in query.split('&').filter(|pair| !is_named(pair, name)) {
-        if !rest.is_empty() {
-            rest.push('&');
-        }
-        rest.push_str(pair);
-    }
-    rest
+fn without_parameter(query: &[u8], name: &str) -> Vec<u8> {
+    let kept: Vec<&[u8]> = pairs(query).filter(|pair| !is_named(pair, name)).collect();
+    kept.join(&b'&')
 }
 
 struct Rate {

@@ -11,7 +11,9 @@ use hyper::{
     http::request::Parts,
 };
 use pipeline::{Draft, LinkEntry, Receipt, catalog::Behind, clock};
-use schemas::{ClickId, EventBody, EventId, Time, event, id::alias_shard, landing, settings::DynMode};
+use schemas::{
+    ClickId, EventBody, EventId, Time, event, id::alias_shard, interpret::encoded_text, landing, settings::DynMode,
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
 };
 
 impl Edge {
-    pub(crate) async fn click(&self, head: &Parts, link: &str) -> Answer {
+    pub(crate) async fn click(&self, head: &Parts, query: &[u8], link: &str) -> Answer {
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return answer::BAD_METHOD.allow("GET, HEAD").into();
         }
@@ -30,7 +32,7 @@ impl Edge {
             Ok(link) => link,
             Err(refusal) => return refusal.into(),
         };
-        let mut values = Values::read(head.uri.query().unwrap_or_default());
+        let mut values = Values::read(&encoded_text(query));
         if head.method == Method::HEAD {
             return redirect(&link, &values, None);
         }

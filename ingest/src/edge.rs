@@ -8,10 +8,9 @@ use std::{
 };
 
 use hyper::{
-    Request,
+    HeaderMap, Request,
     body::{Body, Incoming},
     header::EXPECT,
-    http::request::Parts,
 };
 use pipeline::{Appender, Catalog, secrets};
 use schemas::bounds::{HEADER_BYTES, URI_BYTES};
@@ -22,6 +21,7 @@ use crate::{
     auth::Limits,
     body,
     meters::{Meters, Route},
+    wire::Target,
 };
 
 pub(crate) struct Edge {
@@ -45,12 +45,13 @@ impl Edge {
     pub(crate) async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Answer {
         let begun = Instant::now();
         let (head, mut body) = request.into_parts();
-        let (route, name) = route(head.uri.path());
-        let answer = match within_bounds(&head) {
+        let target = Target::of(&head.uri);
+        let (route, name) = route(&target.path);
+        let answer = match within_bounds(&target, &head.headers) {
             Err(refusal) => refusal.into(),
             Ok(()) => match route {
-                Route::Click => self.click(&head, name).await,
-                Route::PostBack => self.post_back(&head, &mut body, name, peer).await,
+                Route::Click => self.click(&head, &target.query, name).await,
+                Route::PostBack => self.post_back(&head, &target.query, &mut body, name, peer).await,
                 Route::Other => answer::NOT_FOUND.into(),
             },
         };
@@ -74,11 +75,11 @@ fn route(path: &str) -> (Route, &str) {
     if known.1.is_empty() || known.1.as_bytes().contains(&b'/') { (Route::Other, "") } else { known }
 }
 
-fn within_bounds(head: &Parts) -> Result<(), Refusal> {
-    if head.uri.path_and_query().is_some_and(|target| target.as_str().len() > URI_BYTES) {
+fn within_bounds(target: &Target, headers: &HeaderMap) -> Result<(), Refusal> {
+    if target.len() > URI_BYTES {
         return Err(answer::LONG_URI);
     }
-    let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let headers: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     if headers > HEADER_BYTES {
         return Err(answer::LARGE_HEADERS);
     }

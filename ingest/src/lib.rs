@@ -17,6 +17,7 @@ mod serve;
 #[cfg(test)]
 mod tests;
 mod visitor;
+mod wire;
 
 use std::time::Duration;
 

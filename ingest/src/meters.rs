@@ -48,6 +48,7 @@ pub(crate) struct Meters {
     unrecorded: Vec<(Reason, Counter)>,
     pub(crate) clicks: Counter,
     pub(crate) undurable_clicks: Counter,
+    pub(crate) unparsed: Counter,
     pub(crate) connections: Gauge,
 }
 
@@ -75,6 +76,7 @@ impl Meters {
             unrecorded: [Reason::AddressNotAllowed, Reason::BadSignature].into_iter().map(unrecorded).collect(),
             clicks: counter!("clickback_clicks_total"),
             undurable_clicks: counter!("clickback_clicks_undurable_total"),
+            unparsed: counter!("clickback_ingest_unparsed_total"),
             connections: gauge!("clickback_ingest_connections"),
         }
     }
@@ -113,6 +115,7 @@ fn describe() {
     describe_counter!("clickback_ingest_refusals_unrecorded_total", "401 and 403 beyond those that are recorded");
     describe_counter!("clickback_clicks_total", "Clicks that are durable");
     describe_counter!("clickback_clicks_undurable_total", "Visitors sent on without a click id");
+    describe_counter!("clickback_ingest_unparsed_total", "Requests that are no HTTP: refused, the connection closed");
     describe_gauge!("clickback_ingest_connections", "Open connections on the public listener");
 }
 

@@ -43,12 +43,19 @@ struct PostBack<'a> {
     from: IpAddr,
     method: &'a Method,
     headers: &'a HeaderMap,
-    query: &'a str,
+    query: &'a [u8],
     body: Bytes,
 }
 
 impl Edge {
-    pub(crate) async fn post_back(&self, head: &Parts, body: &mut Incoming, token: &str, peer: SocketAddr) -> Answer {
+    pub(crate) async fn post_back(
+        &self,
+        head: &Parts,
+        query: &[u8],
+        body: &mut Incoming,
+        token: &str,
+        peer: SocketAddr,
+    ) -> Answer {
         if !matches!(head.method, Method::GET | Method::HEAD | Method::POST) {
             return answer::BAD_METHOD.allow("GET, HEAD, POST").into();
         }
@@ -68,7 +75,7 @@ impl Edge {
             from: address::client(peer, &head.headers, &self.config.trusted_proxies),
             method: &head.method,
             headers: &head.headers,
-            query: head.uri.query().unwrap_or_default(),
+            query,
             body: Bytes::new(),
         };
         self.take(&mut postback, body).await.unwrap_or_else(Answer::from)
@@ -163,7 +170,7 @@ impl PostBack<'_> {
     fn request(&self) -> RawRequest<'_> {
         RawRequest {
             method: self.method.as_str(),
-            query: self.query.as_bytes(),
+            query: self.query,
             body: (!self.body.is_empty()).then_some(&self.body[..]),
             content_type: self.content_type(),
         }

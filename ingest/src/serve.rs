@@ -1,8 +1,8 @@
 //! The listener: connections, their bounds, and the end of both.
 //!
 //! Refuses a connection that makes no progress, however it goes about it: a head or a body that does not arrive,
-//! an answer that is not read, silence. A request target with raw `<`, `>`, `"`, spaces or bytes that are not UTF-8
-//! is refused by the HTTP parser (400) and not recorded; from a raw `#` on, a target is not seen.
+//! an answer that is not read, silence. What is no HTTP is refused by the HTTP parser (400, 414 or 431), counted, and
+//! not recorded.
 //! Invariant: never more connections than the bound; after `shutdown` every request that was begun is answered or
 //! its time is up.
 
@@ -27,7 +27,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{IngestConfig, edge::Edge};
+use crate::{IngestConfig, edge::Edge, wire::Wire};
 
 /// A longer head is refused by the HTTP parser. It has room beyond the bounds of URI and headers, so that the
 /// refusal can say which of them it was.
@@ -115,7 +115,10 @@ async fn serve_connection(edge: Arc<Edge>, stream: TcpStream, peer: SocketAddr, 
             .max_buf_size(HEAD_BUFFER)
             .max_headers(MAX_HEADERS)
             .half_close(true)
-            .serve_connection(TokioIo::new(stream), service_fn(move |request| Arc::clone(&served).answer(request)))
+            .serve_connection(
+                TokioIo::new(Wire::new(stream)),
+                service_fn(move |request| Arc::clone(&served).answer(request))
+            )
     );
     let mut look = interval_at(Instant::now() + patience, patience);
     let mut seen = 0;
@@ -125,6 +128,9 @@ async fn serve_connection(edge: Arc<Edge>, stream: TcpStream, peer: SocketAddr, 
             biased;
             ended = http.as_mut() => {
                 if let Err(error) = ended {
+                    if error.is_parse() {
+                        connection.edge.meters.unparsed.increment(1);
+                    }
                     tracing::debug!(%error, "a connection ended early");
                 }
                 break;

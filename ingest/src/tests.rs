@@ -6,3 +6,4 @@ mod harness;
 mod hostile;
 mod postback;
 mod refusal;
+mod target;

@@ -20,7 +20,7 @@ use crate::{
 };
 use remarks::{Picked, Remarks, code, pick, shown};
 
-pub use crate::params::RawRequest;
+pub use crate::params::{RawRequest, encoded_text};
 
 /// Earlier times are counters or mistakes: 2000-01-01.
 const EARLIEST: Time = Time::from_ms(946_684_800_000);

@@ -332,7 +332,7 @@ fn is_absent(text: &str) -> bool {
 }
 
 /// Text of a query or form: bytes that are not UTF-8 are percent-encoded, which they must have been from the start.
-pub(crate) fn encoded_text(bytes: &[u8]) -> Cow<'_, str> {
+pub fn encoded_text(bytes: &[u8]) -> Cow<'_, str> {
     utf8_or(bytes, |byte, out| {
         out.push('%');
         out.push(char::from(b"0123456789ABCDEF"[usize::from(byte >> 4)]));
