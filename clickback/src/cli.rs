@@ -205,6 +205,9 @@ pub struct InitArgs {
     /// Brokers that keep each record [default: as it is, else 3 where there are so many brokers, else 1]
     #[arg(long, value_name = "N", env = "CLICKBACK_REPLICATION", value_parser = clap::value_parser!(u16).range(1..=9))]
     pub replication: Option<u16>,
+    /// Switches this rule version on, once every matcher knows it; there is no way back
+    #[arg(long, value_name = "N", env = "CLICKBACK_RULES", value_parser = clap::value_parser!(u32).range(1..))]
+    pub rules: Option<u32>,
     #[command(flatten)]
     pub key: KeyFileArgs,
 }

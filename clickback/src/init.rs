@@ -2,28 +2,61 @@
 
 use anyhow::{Context, bail};
 use pipeline::{
-    Sealer,
-    kafka::{self, Cluster, Layout, Plan, Problem, Topic},
+    Draft, Sealer, clock,
+    kafka::{self, Cluster, Layout, Node, NodeConfig, Plan, Problem, Topic},
+    lifecycle::Health,
+    secrets::random_bits,
 };
 use projector::cluster::store::{self, Database};
+use schemas::{EventBody, EventId};
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
 use crate::{
     cli::{Common, InitArgs, LogFormat},
-    out,
+    out, serve,
 };
 
 pub async fn run(common: &Common, args: InitArgs) -> anyhow::Result<()> {
     let cluster = args.kafka.cluster();
     let database = args.scylla.as_ref().map(|nodes| Database::new(nodes, &args.kafka.topic_prefix));
     let replication = args.replication.map(u32::from);
+    let (rules, key) = (args.rules, args.key.clone());
+    if let Some(unknown) = rules.filter(|rules| !matcher::RULES.contains(rules)) {
+        bail!(
+            "this build knows the rule versions up to {}, and not {unknown}: run `init --rules {unknown}` of a build that knows it",
+            matcher::RULES.end()
+        );
+    }
     let asked = cluster.clone();
     let layout = spawn_blocking(move || topics(&args, &asked)).await??;
     if let Some(database) = &database {
         store::init(database, &layout.id.to_string(), replication).await?;
     }
+    if let Some(rules) = rules {
+        switch_rules(&cluster, key.sealer()?, &layout, rules).await?;
+    }
     greet(common, &cluster, &layout, database.as_ref())
+}
+
+/// One event in each partition. A matcher that does not know the version leaves the partition there; one that had switched
+/// before changes nothing.
+async fn switch_rules(cluster: &Cluster, sealer: Sealer, layout: &Layout, rules: u32) -> anyhow::Result<()> {
+    let config = NodeConfig { cluster: cluster.clone(), sealer, spool: None, health: Health::new(serve::STUCK) };
+    let node = spawn_blocking(move || Node::start(config)).await??;
+    let now = clock::now();
+    let switch = |shard| Draft {
+        id: EventId::new(now, shard, random_bits()),
+        tenant: String::new(),
+        time: now,
+        shard,
+        body: EventBody::Rules(rules),
+    };
+    let switched = node.appender.append_all((0..layout.partitions).map(switch).collect()).await;
+    spawn_blocking(move || node.threads().join()).await??;
+    switched.context("the rules could not be switched on in every partition: run it again")?;
+    tracing::info!("rule version {rules} is on in {} partitions", layout.partitions);
+    Ok(())
 }
 
 fn topics(args: &InitArgs, cluster: &Cluster) -> anyhow::Result<Layout> {

@@ -23,6 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Before the hex digits of a target that the parser does not take. A target that begins like this is written as hex, too,
 /// so nobody else can use it.
 const HEX: &str = "/.hex/";
+/// A longer target is left to the parser, which would not take its hex digits either.
+const TARGET_BYTES: usize = 30 * 1024;
 /// A longer line is none that the parser would take.
 const LINE_BYTES: usize = 128 * 1024;
 const READ_BYTES: usize = 8 * 1024;
@@ -270,7 +272,7 @@ fn write_request_line(line: &[u8], bare: &[u8], out: &mut Vec<u8>) {
         return out.extend_from_slice(line);
     };
     let target = bare[first + 1..last].trim_ascii_start();
-    if target.is_empty() || is_taken(target) {
+    if target.is_empty() || target.len() > TARGET_BYTES || is_taken(target) {
         return out.extend_from_slice(line);
     }
     out.extend_from_slice(&bare[..=first]);

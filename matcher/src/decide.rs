@@ -29,8 +29,8 @@ use crate::{
     state::{Click, Key, Named, Place, State, Waiting},
 };
 
-/// The rule versions that this build knows.
-pub const RULES: std::ops::RangeInclusive<u32> = 1..=1;
+/// The rule versions that this build knows. The rehearsal of a switch has one more, with the rules of the one before.
+pub const RULES: std::ops::RangeInclusive<u32> = 1..=if cfg!(feature = "next-rules") { 2 } else { 1 };
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
@@ -72,7 +72,8 @@ pub fn decide(state: &State, cause: Cause, event: &Event) -> Result<Outcome, Unk
         }
         EventBody::Adjust(adjust) => draft.adjust(adjust),
         EventBody::Reprocess(request) => replay::decide(state, request, &mut draft.outcome),
-        EventBody::Rules(version) => draft.outcome.rules = Some(*version),
+        // Never back: who switches on what is on already, or was, changes nothing.
+        EventBody::Rules(version) => draft.outcome.rules = Some(state.meta.rules.max(*version)),
     }
     if !matches!(event.body, EventBody::Reprocess(_)) {
         draft.expire(log_time, expiries);

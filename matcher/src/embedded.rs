@@ -36,7 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     apply::apply,
-    decide::{Cause, decide},
+    decide::{Cause, RULES, UnknownRules, decide},
     state::State,
     store::{self, BadCache, Dirty, Reader, Writer},
 };
@@ -219,6 +219,7 @@ impl Matcher {
     }
 
     fn run(mut self) -> Result<()> {
+        self.switch_rules()?;
         self.parts.beat.set_ready(true);
         loop {
             self.parts.beat.beat();
@@ -238,6 +239,20 @@ impl Matcher {
             bail!("the thread that saves the state failed");
         }
         self.parts.beat.finish();
+        Ok(())
+    }
+
+    /// One folder has one build at a time, so the newest rules that it knows are on from its start.
+    fn switch_rules(&mut self) -> Result<()> {
+        let (on, newest) = (self.state.meta.rules, *RULES.end());
+        if on > newest {
+            return Err(UnknownRules(on).into());
+        }
+        if on < newest {
+            tracing::info!(from = on, to = newest, "new rules are switched on");
+            let event = self.own_event(clock::now(), EventBody::Rules(newest));
+            self.commit(Pending { events: vec![event], ..Pending::default() })?;
+        }
         Ok(())
     }
 
@@ -285,6 +300,12 @@ impl Matcher {
         event
     }
 
+    /// Of nobody's making but the log's own.
+    fn own_event(&mut self, now: Time, body: EventBody) -> Event {
+        let id = EventId::new(now, 0, random_bits());
+        self.number(Draft { id, tenant: String::new(), time: now, shard: 0, body })
+    }
+
     /// One tick a minute. The numbers of a run are remembered for its silence, so a new run begins in time.
     fn add_tick(&mut self, pending: &mut Pending) {
         let now = clock::now();
@@ -292,9 +313,7 @@ impl Matcher {
             return;
         }
         self.next_tick = now.plus_ms(MINUTE_MS);
-        let body = EventBody::Tick;
-        let id = EventId::new(now, 0, random_bits());
-        let event = self.number(Draft { id, tenant: String::new(), time: now, shard: 0, body });
+        let event = self.own_event(now, EventBody::Tick);
         pending.events.push(event);
         if now.since(self.run.time()) > RUN_LENGTH_MS {
             (self.run, self.n) = (new_run(now, self.state.meta.log_time), 0);

@@ -41,9 +41,10 @@ enum Fault {
     ProjectorKilled,
     ProjectorStoppedAndContinued,
     DatabaseKilled,
+    NewerRules,
 }
 
-const ALL: [Fault; 14] = [
+const ALL: [Fault; 15] = [
     Fault::IngestKilled,
     Fault::IngestStoppedAndContinued,
     Fault::MatcherKilled,
@@ -58,6 +59,7 @@ const ALL: [Fault; 14] = [
     Fault::ProjectorKilled,
     Fault::ProjectorStoppedAndContinued,
     Fault::DatabaseKilled,
+    Fault::NewerRules,
 ];
 
 struct Chaos {
@@ -114,6 +116,7 @@ impl Chaos {
             Fault::BrokerPaused => self.broker_paused(),
             Fault::KafkaAway => self.kafka_away(),
             Fault::OutcomesCutOff => self.outcomes_cut_off(),
+            Fault::NewerRules => self.newer_rules(),
         }
         self.stage.assert_all_run();
         eprintln!("{fault:?} took {:.1} s", begun.elapsed().as_secs_f32());
@@ -259,6 +262,34 @@ impl Chaos {
         self.stage.wait_for_brokers();
         self.count("Kafka away, traffic going on");
         self.traffic.go_on(MOMENT);
+    }
+
+    /// A newer build takes all partitions over, works beside older ones, and then its rules are switched on: there is no
+    /// way back, so all matchers are newer from then on.
+    fn newer_rules(&mut self) {
+        if self.stage.newer {
+            return;
+        }
+        let all = self.stage.numbers(Kind::Matcher);
+        self.stage.stop_all(Kind::Matcher);
+        self.stage.newer = true;
+        self.stage.start(Kind::Matcher, THIRD);
+        self.traffic.go_on(MOMENT);
+        self.live.settle();
+        self.count("newer matcher took over before its rules were on");
+        self.stage.newer = false;
+        all.iter().for_each(|number| self.stage.start(Kind::Matcher, *number));
+        self.moment();
+        self.stage.switch_rules();
+        self.traffic.go_on(MOMENT);
+        self.stage.newer = true;
+        for number in all {
+            self.stage.ends_over_rules(Kind::Matcher, number);
+            self.stage.start(Kind::Matcher, number);
+            self.moment();
+        }
+        self.stage.stop(Kind::Matcher, THIRD);
+        self.count("newer rules switched on under older matchers");
     }
 
     /// The broker has lost the end of what it had acknowledged: on its disk, as after a crash that took it with it.

@@ -18,7 +18,7 @@ use schemas::{
     id,
 };
 use serde_json::json;
-use system_tests::{Finished, Role, clickback};
+use system_tests::{Finished, Role, clickback, finish, newer_command};
 use xtask::stack::{
     Stack, cassandra,
     kafka::brokers_known,
@@ -55,6 +55,8 @@ pub struct Stage {
     pub edges: Arc<RwLock<Vec<String>>>,
     /// What is up.
     roles: BTreeMap<(Kind, usize), Role>,
+    /// Matchers are of a build that knows a rule version more.
+    pub newer: bool,
     /// What roles said that have ended.
     said: String,
 }
@@ -87,6 +89,7 @@ impl Stage {
             folder: tempfile::tempdir().unwrap(),
             edges: Arc::default(),
             roles: BTreeMap::new(),
+            newer: false,
             said: String::new(),
         };
         stage.init();
@@ -115,6 +118,23 @@ impl Stage {
             assert_eq!(runtime.block_on(node.appender.append_catalog(record)), Ok(Applied::Current));
         }
         node.threads().join().unwrap();
+    }
+
+    /// Switches the second rule version on, as an operator does it.
+    pub fn switch_rules(&self) {
+        let (kafka, key) = (&self.cluster.brokers, self.path("key"));
+        let args = ["init", "--kafka", kafka, "--topic-prefix", "chaos", "--key-file", &key, "--rules", "2"];
+        let refused = clickback(&args);
+        assert_eq!((refused.code, refused.stderr.contains("and not 2")), (Some(1), true), "{}", refused.stderr);
+        let made = finish(&mut newer_command(&args));
+        assert_eq!(made.code, Some(0), "{}", made.stderr);
+    }
+
+    /// Of a role that does not know the rules: it has to end by itself and say why.
+    pub fn ends_over_rules(&mut self, kind: Kind, number: usize) {
+        let (code, said) = self.roles.remove(&(kind, number)).unwrap().ends();
+        assert_eq!((code, said.contains("rule version 2")), (Some(1), true), "{said}");
+        self.said += &said;
     }
 
     /// Where there is one.
@@ -176,7 +196,9 @@ impl Stage {
             Kind::Projector => vec!["projector", "--api", listen, "--scylla", scylla, "--key-file", &key],
         };
         let usual = ["--kafka", &self.cluster.brokers, "--topic-prefix", "chaos"];
-        let role = Role::start(&[&own[..], &usual].concat())?;
+        let args = [&own[..], &usual].concat();
+        let newer = self.newer && kind == Kind::Matcher;
+        let role = if newer { Role::start_newer(&args) } else { Role::start(&args) }?;
         if kind == Kind::Ingest {
             let mut edges = self.edges.write().unwrap();
             let all = edges.len().max(number + 1);

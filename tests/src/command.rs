@@ -7,35 +7,28 @@ use std::{
 };
 
 /// The binary under test: what `cargo xtask test` built, else it is built here, once.
-pub fn binary() -> &'static Path {
+fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| match std::env::var_os("CLICKBACK_BIN") {
-        Some(path) => PathBuf::from(path),
-        None => build(),
-    })
+    BINARY.get_or_init(|| given("CLICKBACK_BIN").unwrap_or_else(|| xtask::binary(&[]).unwrap()))
 }
 
-fn build() -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let built = Command::new(cargo)
-        .current_dir(workspace)
-        .args(["build", "--quiet", "--package", "clickback", "--message-format", "json"])
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    assert!(built.status.success(), "the binary does not build");
-    let messages = built.stdout.split(|b| *b == b'\n').filter(|line| !line.is_empty());
-    let mut paths = messages.filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_slice(line).unwrap();
-        message["executable"].as_str().map(PathBuf::from)
-    });
-    paths.next_back().expect("cargo says where the binary is")
+/// A build that knows a rule version more.
+fn newer_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| given("CLICKBACK_NEWER_BIN").unwrap_or_else(|| xtask::binary_and_newer().unwrap().1))
+}
+
+fn given(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
 }
 
 /// A command with nothing of our own environment that would change its settings.
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    command_of(binary(), args)
+}
+
+fn command_of(binary: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(binary);
     command.args(args).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CLICKBACK_") {
@@ -43,6 +36,11 @@ pub fn command(args: &[&str]) -> Command {
         }
     }
     command
+}
+
+/// Of a build that knows a rule version more.
+pub fn newer_command(args: &[&str]) -> Command {
+    command_of(newer_binary(), args)
 }
 
 /// How a command ended and what it said.
@@ -58,9 +56,14 @@ pub fn clickback(args: &[&str]) -> Finished {
 }
 
 pub fn clickback_with(args: &[&str], environment: &[(&str, &str)]) -> Finished {
-    let output = command(args).envs(environment.iter().copied()).output().unwrap();
+    finish(command(args).envs(environment.iter().copied()))
+}
+
+/// Runs a command to its end.
+pub fn finish(command: &mut Command) -> Finished {
+    let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let finished = Finished { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
-    assert!(!finished.stderr.contains("panicked at"), "{args:?} panicked:\n{}", finished.stderr);
+    assert!(!finished.stderr.contains("panicked at"), "{command:?} panicked:\n{}", finished.stderr);
     finished
 }

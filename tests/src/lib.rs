@@ -11,7 +11,7 @@ mod role;
 mod server;
 
 pub use actions::{Account, Answer, Click, Link};
-pub use command::{Finished, clickback, clickback_with, command};
+pub use command::{Finished, clickback, clickback_with, command, finish, newer_command};
 pub use role::Role;
 pub use server::{ADMIN_KEY, Folder, Server, Setup};
 

@@ -27,7 +27,15 @@ pub struct Role {
 impl Role {
     /// `Err` is what the process wrote to stderr before it ended.
     pub fn start(args: &[&str]) -> Result<Role, String> {
-        let mut run = command::command(args);
+        Role::spawn(command::command(args))
+    }
+
+    /// Of a build that knows a rule version more.
+    pub fn start_newer(args: &[&str]) -> Result<Role, String> {
+        Role::spawn(command::newer_command(args))
+    }
+
+    fn spawn(mut run: Command) -> Result<Role, String> {
         let run = run.args(["--log-format", "json"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = run.spawn().unwrap();
         let errors = Arc::new(Mutex::new(String::new()));
@@ -70,6 +78,17 @@ impl Role {
             assert!(Instant::now() < until, "it did not say `{text}`:\n{}", self.stderr());
             std::thread::yield_now();
         }
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ends(mut self) -> (Option<i32>, String) {
+        let until = Instant::now() + PATIENCE;
+        while !self.has_ended() {
+            assert!(Instant::now() < until, "it did not end:\n{}", self.stderr());
+            std::thread::yield_now();
+        }
+        let code = self.child.take().unwrap().wait().unwrap().code();
+        (code, self.stderr())
     }
 
     pub fn kill(mut self) {

@@ -6,14 +6,13 @@
 use std::{
     env,
     ffi::OsString,
-    path::PathBuf,
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use xtask::{
     attend::{Attending, succeed},
-    root,
+    binary, cargo, root,
 };
 
 mod deps;
@@ -69,30 +68,6 @@ fn main() -> ExitCode {
     }
 }
 
-fn cargo() -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root());
-    command
-}
-
-/// Builds the binary and says where it is.
-fn binary(release: bool) -> Result<PathBuf> {
-    let mut build = cargo();
-    build.args(["build", "--quiet", "--package", "clickback", "--bin", "clickback", "--message-format", "json"]);
-    if release {
-        build.arg("--release");
-    }
-    let built = build.stderr(std::process::Stdio::inherit()).output().context("cargo build")?;
-    if !built.status.success() {
-        bail!("the binary does not build");
-    }
-    let mut paths = built.stdout.split(|b| *b == b'\n').filter_map(|line| {
-        let message: serde_json::Value = serde_json::from_slice(line).ok()?;
-        message["executable"].as_str().map(PathBuf::from)
-    });
-    paths.next_back().context("cargo did not say where the binary is")
-}
-
 fn schemas(args: &[OsString]) -> Result<()> {
     let _attending = Attending::begin()?;
     let mode = if args.iter().any(|a| a == "--anew") { "anew" } else { "additive" };
@@ -110,7 +85,7 @@ fn schemas(args: &[OsString]) -> Result<()> {
 
 fn bench(args: Vec<OsString>) -> Result<()> {
     let _attending = Attending::begin()?;
-    let binary = binary(true)?;
+    let binary = binary(&["--release"])?;
     let target = root().join("target/load");
     let mut build = cargo();
     build.args(["build", "--quiet", "--release", "--bins", "--locked", "--manifest-path", "tests/load/Cargo.toml"]);

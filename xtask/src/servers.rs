@@ -2,8 +2,9 @@
 
 use std::{
     env,
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     io::{self, Write as _},
+    path::PathBuf,
     process::Command,
     thread,
 };
@@ -11,8 +12,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use xtask::{
     attend::{self, Attending, POLL, succeed},
+    binary_and_newer, cargo,
     stack::Stack,
 };
+
+/// The one that is tested, and one that knows a rule version more.
+type Binaries = (PathBuf, PathBuf);
 
 /// All tests, with one Kafka and one database for the whole run.
 pub fn test(mut args: Vec<OsString>) -> Result<()> {
@@ -28,16 +33,16 @@ pub fn test(mut args: Vec<OsString>) -> Result<()> {
         }
         (built, stack.join())
     });
-    let binary = built?;
+    let binaries = built?;
     let mut stack = stack.unwrap_or_else(|_| bail!("a panic while the servers were started"))?;
     if attend::stopping() {
         bail!("told to end");
     }
     announce(&stack)?;
-    let mut tested = succeed(&mut command(&stack, &["--workspace"], &args, &binary, long));
+    let mut tested = succeed(&mut command(&stack, &["--workspace"], &args, &binaries, long));
     // What a user sees is tested on a cluster, too. Who named tests wants those only.
     if tested.is_ok() && args.is_empty() && stack.kafka.is_ok() && stack.scylla.is_ok() {
-        let mut again = command(&stack, &["--package", "system-tests", "--test", "user"], &[], &binary, long);
+        let mut again = command(&stack, &["--package", "system-tests", "--test", "user"], &[], &binaries, long);
         tested = succeed(again.env("CLICKBACK_TEST_MODE", "cluster"));
     }
     for end in stack.ended() {
@@ -46,9 +51,9 @@ pub fn test(mut args: Vec<OsString>) -> Result<()> {
     tested
 }
 
-fn command(stack: &Stack, which: &[&str], args: &[OsString], binary: &OsStr, long: bool) -> Command {
-    let mut test = crate::cargo();
-    test.arg("test").args(which).args(args).env("CLICKBACK_BIN", binary);
+fn command(stack: &Stack, which: &[&str], args: &[OsString], binaries: &Binaries, long: bool) -> Command {
+    let mut test = cargo();
+    test.arg("test").args(which).args(args).env("CLICKBACK_BIN", &binaries.0).env("CLICKBACK_NEWER_BIN", &binaries.1);
     for (_, variable, service) in stack.services() {
         match service {
             Ok(service) => test.env(variable, &service.addresses),
@@ -67,10 +72,10 @@ fn command(stack: &Stack, which: &[&str], args: &[OsString], binary: &OsStr, lon
     test
 }
 
-fn build(args: &[OsString]) -> Result<OsString> {
-    let binary = crate::binary(false)?;
-    succeed(crate::cargo().args(["test", "--workspace", "--no-run"]).args(args))?;
-    Ok(binary.into())
+fn build(args: &[OsString]) -> Result<Binaries> {
+    let binaries = binary_and_newer()?;
+    succeed(cargo().args(["test", "--workspace", "--no-run"]).args(args))?;
+    Ok(binaries)
 }
 
 /// Says what the tests run against, and what they skip. In CI nothing may be skipped.
@@ -99,10 +104,10 @@ pub fn chaos(args: &[OsString]) -> Result<()> {
         _ => bail!("usage: cargo xtask chaos [--rounds N]"),
     };
     let _attending = Attending::begin()?;
-    let binary = crate::binary(false)?;
-    let mut test = crate::cargo();
+    let (binary, newer) = binary_and_newer()?;
+    let mut test = cargo();
     test.args(["test", "--package", "system-tests", "--test", "chaos", "--", "--nocapture"]);
-    test.env("CLICKBACK_BIN", binary).env("CLICKBACK_LONG", "1");
+    test.env("CLICKBACK_BIN", binary).env("CLICKBACK_NEWER_BIN", newer).env("CLICKBACK_LONG", "1");
     if let Some(rounds) = rounds {
         test.env("CLICKBACK_ROUNDS", rounds.to_string());
     }

@@ -200,15 +200,3 @@ async fn garbage_is_refused_before_its_body_is_read() {
     let unknown = format!("GET /post-back/{} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n", token(7));
     assert!(edge.raw(unknown.as_bytes()).await.starts_with(b"HTTP/1.1 404 "));
 }
-
-#[tokio::test]
-async fn a_target_that_http_does_not_allow_is_400_and_not_recorded() {
-    let edge = Edge::start().await;
-    for odd in [&b"<id>"[..], b"\"", b"a b", b"\xFF"] {
-        let mut bytes = format!("GET {}?{SIGNED}&p=", path()).into_bytes();
-        bytes.extend(odd);
-        bytes.extend(b" HTTP/1.1\r\nhost: x\r\n\r\n");
-        assert!(edge.raw(&bytes).await.starts_with(b"HTTP/1.1 400 "), "{}", odd.escape_ascii());
-    }
-    assert!(edge.drafts().is_empty());
-}
