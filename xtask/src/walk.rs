@@ -38,7 +38,7 @@ pub fn run(args: Vec<OsString>) -> Result<()> {
     if steps.is_empty() {
         bail!("{} has no block tagged `sh run=walk`", file.display());
     }
-    let binary = crate::binary(false)?;
+    let binary = crate::binary(&[])?;
     let folder = tempfile::tempdir()?;
     let process = Process::start(&binary, &folder.path().join("data"))?;
     let outputs = process.walk(&binary, folder.path(), &steps)?;
