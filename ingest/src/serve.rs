@@ -17,13 +17,14 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use pipeline::{Appender, Catalog};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::{Instant, interval_at, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -32,7 +33,6 @@ use crate::{IngestConfig, edge::Edge, wire::Wire};
 /// A longer head is refused by the HTTP parser. It has room beyond the bounds of URI and headers, so that the
 /// refusal can say which of them it was.
 const HEAD_BUFFER: usize = 128 * 1024;
-const MAX_HEADERS: usize = 128;
 /// Pause after the system had no file or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -113,16 +113,18 @@ async fn serve_connection(edge: Arc<Edge>, stream: TcpStream, peer: SocketAddr, 
             // One timer per connection, below, does the work of this one per request.
             .header_read_timeout(None)
             .max_buf_size(HEAD_BUFFER)
-            .max_headers(MAX_HEADERS)
             .half_close(true)
+            // Answers are short: a copy costs less than a list of pieces.
+            .writev(false)
             .serve_connection(
                 TokioIo::new(Wire::new(stream)),
                 service_fn(move |request| Arc::clone(&served).answer(request))
             )
     );
-    let mut look = interval_at(Instant::now() + patience, patience);
+    // A timer and a token take locks whenever they are polled, and a request polls its connection twice. In here they are
+    // polled when they have something to say.
+    let mut calls = FuturesUnordered::from_iter([call(patience, Some(shutdown.clone()))]);
     let mut seen = 0;
-    let mut draining = false;
     loop {
         tokio::select! {
             biased;
@@ -135,17 +137,37 @@ async fn serve_connection(edge: Arc<Edge>, stream: TcpStream, peer: SocketAddr, 
                 }
                 break;
             }
-            _ = look.tick() => {
-                if draining || connection.is_stuck(&mut seen) {
-                    break;
+            Some(called) = calls.next() => match called {
+                Call::Look if connection.is_stuck(&mut seen) => break,
+                Call::Look => calls.push(call(patience, Some(shutdown.clone()))),
+                Call::Drain => {
+                    http.as_mut().graceful_shutdown();
+                    calls.push(call(drain, None));
                 }
-            }
-            () = shutdown.cancelled(), if !draining => {
-                draining = true;
-                http.as_mut().graceful_shutdown();
-                look.reset_after(drain);
+                Call::End => break,
             }
         }
     }
     connection.edge.meters.connections.decrement(1.0);
+}
+
+/// What comes to a connection from outside.
+enum Call {
+    /// Time to see whether it is stuck.
+    Look,
+    /// No more requests after those that were begun.
+    Drain,
+    /// The drain time is up.
+    End,
+}
+
+async fn call(after: Duration, shutdown: Option<CancellationToken>) -> Call {
+    let Some(shutdown) = shutdown else {
+        sleep(after).await;
+        return Call::End;
+    };
+    match timeout(after, shutdown.cancelled()).await {
+        Ok(()) => Call::Drain,
+        Err(_) => Call::Look,
+    }
 }
