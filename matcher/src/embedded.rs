@@ -283,14 +283,14 @@ impl Matcher {
 
     fn take(&mut self, pending: &mut Pending, request: Request) {
         match request {
-            Request::Events { drafts, answer, .. } => {
-                pending.answers.push((answer, drafts.len()));
-                for draft in drafts {
+            Request::Events { events, answer, .. } => {
+                pending.answers.push((answer, events.len()));
+                for draft in events {
                     let event = self.number(draft);
                     pending.events.push(event);
                 }
             }
-            Request::Catalog { record, answer, .. } => pending.catalog.push((record, answer)),
+            Request::Catalog { record, answer, .. } => pending.catalog.push((*record, answer)),
         }
     }
 

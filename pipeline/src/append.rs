@@ -9,7 +9,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use schemas::{Event, EventBody, EventId, Time, bounds, catalog::Record, event};
+use schemas::{Event, EventBody, EventId, Time, Unnumbered, bounds, catalog::Record, event};
 use tokio::sync::{mpsc, mpsc::error::TrySendError, oneshot};
 
 use crate::Receipt;
@@ -46,6 +46,21 @@ impl Draft {
     }
 }
 
+/// An event for a writer that does not look into it: whoever made it has written it, while its texts were at hand.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Written {
+    pub shard: u16,
+    pub event: Unnumbered,
+}
+
+impl Written {
+    fn of(draft: &Draft) -> Result<Self, Unavailable> {
+        let event = Unnumbered::new(draft.id, &draft.tenant, draft.time, &draft.body)
+            .map_err(|error| Unavailable::NotDurable(format!("an event cannot be written: {error}")))?;
+        Ok(Self { shard: draft.shard, event })
+    }
+}
+
 #[derive(thiserror::Error, Debug, Clone, PartialEq, Eq)]
 pub enum Unavailable {
     /// The queue is full: try again.
@@ -69,23 +84,33 @@ pub enum Applied {
 
 /// What the writer takes from the queue. It answers each one exactly once.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the many are small; a box would only serve the few")]
-pub enum Request {
-    Events { drafts: Vec<Draft>, answer: oneshot::Sender<Result<Vec<Receipt>, Unavailable>>, held: Held },
-    Catalog { record: Record, answer: oneshot::Sender<Result<Applied, Unavailable>>, held: Held },
+pub enum Request<E = Draft> {
+    Events { events: Vec<E>, answer: oneshot::Sender<Result<Vec<Receipt>, Unavailable>>, held: Held },
+    Catalog { record: Box<Record>, answer: oneshot::Sender<Result<Applied, Unavailable>>, held: Held },
 }
 
 #[derive(Clone)]
 pub struct Appender {
-    queue: mpsc::Sender<Request>,
+    queue: Queue,
     waiting: Arc<Waiting>,
 }
 
-/// `capacity` bounds the requests, and also the events in them.
-pub fn channel(capacity: usize) -> (Appender, mpsc::Receiver<Request>) {
-    let capacity = capacity.max(1);
-    let (queue, receiver) = mpsc::channel(capacity);
-    (Appender { queue, waiting: Arc::new(Waiting::new(capacity.max(bounds::CLICKS_PER_IMPORT))) }, receiver)
+#[derive(Clone)]
+enum Queue {
+    Drafts(mpsc::Sender<Request<Draft>>),
+    Written(mpsc::Sender<Request<Written>>),
+}
+
+/// To a writer that decides events. `capacity` bounds the requests, and also the events in them.
+pub fn channel(capacity: usize) -> (Appender, mpsc::Receiver<Request<Draft>>) {
+    let (queue, receiver) = mpsc::channel(capacity.max(1));
+    (Appender { queue: Queue::Drafts(queue), waiting: Waiting::with_room(capacity) }, receiver)
+}
+
+/// To a writer that only numbers events.
+pub fn written_channel(capacity: usize) -> (Appender, mpsc::Receiver<Request<Written>>) {
+    let (queue, receiver) = mpsc::channel(capacity.max(1));
+    (Appender { queue: Queue::Written(queue), waiting: Waiting::with_room(capacity) }, receiver)
 }
 
 impl Appender {
@@ -102,7 +127,14 @@ impl Appender {
         }
         let held = Waiting::hold(&self.waiting, drafts.len(), drafts.iter().map(Draft::weight).sum())?;
         let (answer, answered) = oneshot::channel();
-        self.send(Request::Events { drafts, answer, held })?;
+        match &self.queue {
+            Queue::Drafts(queue) => send(queue, Request::Events { events: drafts, answer, held })?,
+            Queue::Written(queue) => {
+                let events = drafts.iter().map(Written::of).collect::<Result<_, _>>()?;
+                drop(drafts);
+                send(queue, Request::Events { events, answer, held })?;
+            }
+        }
         answered.await.unwrap_or(Err(Unavailable::Closed))
     }
 
@@ -110,16 +142,20 @@ impl Appender {
     pub async fn append_catalog(&self, record: Record) -> Result<Applied, Unavailable> {
         let held = Waiting::hold(&self.waiting, 1, EVENT_BYTES)?;
         let (answer, answered) = oneshot::channel();
-        self.send(Request::Catalog { record, answer, held })?;
+        let record = Box::new(record);
+        match &self.queue {
+            Queue::Drafts(queue) => send(queue, Request::Catalog { record, answer, held })?,
+            Queue::Written(queue) => send(queue, Request::Catalog { record, answer, held })?,
+        }
         answered.await.unwrap_or(Err(Unavailable::Closed))
     }
+}
 
-    fn send(&self, request: Request) -> Result<(), Unavailable> {
-        self.queue.try_send(request).map_err(|error| match error {
-            TrySendError::Full(_) => Unavailable::Busy,
-            TrySendError::Closed(_) => Unavailable::Closed,
-        })
-    }
+fn send<E>(queue: &mpsc::Sender<Request<E>>, request: Request<E>) -> Result<(), Unavailable> {
+    queue.try_send(request).map_err(|error| match error {
+        TrySendError::Full(_) => Unavailable::Busy,
+        TrySendError::Closed(_) => Unavailable::Closed,
+    })
 }
 
 /// Events and bytes of the requests that the writer has not taken yet. They are counted in the request and not by the
@@ -140,8 +176,9 @@ pub struct Held {
 }
 
 impl Waiting {
-    fn new(max_events: usize) -> Self {
-        Self { events: AtomicUsize::new(0), bytes: AtomicUsize::new(0), max_events }
+    fn with_room(capacity: usize) -> Arc<Self> {
+        let max_events = capacity.max(bounds::CLICKS_PER_IMPORT);
+        Arc::new(Self { events: AtomicUsize::new(0), bytes: AtomicUsize::new(0), max_events })
     }
 
     /// A request that is too large for the bounds by itself still gets through when nothing else waits.
@@ -197,8 +234,8 @@ mod tests {
         assert!(futures_poll(&mut first).await.is_none() && futures_poll(&mut second).await.is_none());
         assert_eq!(appender.append(tick(3)).await, Err(Unavailable::Busy));
 
-        let Some(Request::Events { drafts, answer, .. }) = queue.recv().await else { panic!("an event was queued") };
-        assert_eq!(drafts, [tick(1)]);
+        let Some(Request::Events { events, answer, .. }) = queue.recv().await else { panic!("an event was queued") };
+        assert_eq!(events, [tick(1)]);
         answer.send(Ok(vec![Receipt::Logged { partition: 0, src: 9 }])).unwrap();
         assert_eq!(first.await, Ok(Receipt::Logged { partition: 0, src: 9 }));
         assert!(futures_poll(&mut Box::pin(appender.append(tick(4)))).await.is_none());

@@ -31,6 +31,7 @@ mod segments;
 pub mod settings;
 pub mod status;
 pub mod time;
+mod unnumbered;
 
 pub use conversion_record::ConversionRecord;
 pub use event::{Event, EventBody};
@@ -39,3 +40,4 @@ pub use money::{Amount, Currency};
 pub use outcome::Outcome;
 pub use reason::Reason;
 pub use time::Time;
+pub use unnumbered::Unnumbered;

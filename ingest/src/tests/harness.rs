@@ -207,7 +207,7 @@ async fn write(
 ) {
     let mut unanswered = Vec::new();
     while let Some(request) = queue.recv().await {
-        let Request::Events { drafts: new, answer, .. } = request else { continue };
+        let Request::Events { events: new, answer, .. } = request else { continue };
         if arrival.send(()).is_err() {
             return;
         }

@@ -73,7 +73,7 @@ impl Node {
             beat: health.component("catalog"),
             stop: stop_reading.clone(),
         })?;
-        let (appender, requests) = append::channel(bounds::APPEND_QUEUE);
+        let (appender, requests) = append::written_channel(bounds::APPEND_QUEUE);
         let writing = producer::start(producer::Parts {
             cluster,
             layout: layout.clone(),

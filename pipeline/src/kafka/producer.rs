@@ -26,8 +26,8 @@ use schemas::{
     bounds::{RECORD_BYTES, RUN_LENGTH_MS},
 };
 use tokio::{
-    sync::mpsc,
-    time::{Interval, MissedTickBehavior, interval, sleep_until},
+    sync::mpsc::{self, error::TryRecvError},
+    time::{Interval, MissedTickBehavior, interval},
 };
 
 use super::{
@@ -37,13 +37,13 @@ use super::{
     lanes::Lanes,
     outbox::{Outbox, Slot},
     records::{self, Number},
-    session::{Note, Session, Verify, connect},
+    session::{Note, Report, Session, Verify, connect},
     spool::{Entry, Spool, SpoolError},
     topics::Topic,
 };
 use crate::{
-    Draft, Receipt, Unavailable,
-    append::Request,
+    Receipt, Unavailable,
+    append::{Request, Written},
     clock,
     lifecycle::{Beat, CancellationToken},
     secrets,
@@ -57,18 +57,17 @@ const SHIPPED: usize = 8_192;
 const SHIPPED_BYTES: usize = 16 * 1024 * 1024;
 const SHIP_AT_ONCE: usize = 256;
 const REQUESTS_AT_ONCE: usize = 1_024;
-const NOTES_AT_ONCE: usize = 4_096;
 /// A report that takes longer sends everybody to the spool. Less than a visitor waits for a redirect.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// Without a spool there is nothing else to do but to wait for Kafka.
 pub(super) const PATIENCE_WITHOUT_SPOOL: Duration = Duration::from_secs(8);
 /// Kafka is well again when nothing is under way for longer.
 const CALM: Duration = Duration::from_millis(500);
-/// With no more events under way than this, the next one is handed over at once. With more of them, those that come within
-/// `GATHER` go together: few senders are answered soon, and many in large batches.
-const FEW: usize = 32;
-const GATHER: Duration = Duration::from_millis(1);
-const GATHERED: usize = 512;
+/// While events are under way the loop looks at this part of the time that a report usually takes, and nobody wakes it: what
+/// has come meanwhile is sent together, and what was reported is answered together.
+const LOOKS_PER_REPORT: u32 = 4;
+const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 const TICK: Duration = Duration::from_millis(50);
 const RECONNECT: Duration = Duration::from_secs(1);
 /// What is wrong with the topics for so long is not a broker that has not caught up yet.
@@ -83,7 +82,7 @@ pub(super) struct Parts {
     pub(super) layout: Layout,
     /// The layout was read from Kafka just now, and not from a copy.
     pub(super) confirmed: bool,
-    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) requests: mpsc::Receiver<Request<Written>>,
     pub(super) spool: Option<Spool>,
     pub(super) catalog: CatalogWriter,
     pub(super) beat: Beat,
@@ -129,7 +128,6 @@ struct Loop {
     /// Keys and kinds of those that the client is still to get.
     lanes: Lanes<(usize, &'static str)>,
     session: Option<Session>,
-    sessions: u32,
     /// Why the spool is used, and what was reported that ends the session.
     trouble: Option<String>,
     broken: Option<String>,
@@ -138,7 +136,8 @@ struct Loop {
     wrong: Option<Instant>,
     run: EventId,
     numbers: Vec<u64>,
-    handed_over: Instant,
+    /// How long a report takes, lately.
+    usual: Duration,
     /// Nobody sends any more, since then.
     closed: Option<Instant>,
     meters: Meters,
@@ -192,14 +191,13 @@ impl Loop {
             outbox: Outbox::new(),
             lanes: Lanes::new(parts.layout.partitions),
             session: None,
-            sessions: 0,
             trouble: Some(NOT_YET.to_owned()),
             broken: None,
             refuses: false,
             wrong: None,
             run: new_run(),
             numbers,
-            handed_over: Instant::now(),
+            usual: Duration::ZERO,
             closed: None,
             meters: Meters::new(),
             parts,
@@ -214,20 +212,13 @@ impl Loop {
         }
         self.begin()?;
         self.parts.beat.set_ready(true);
-        let (mut notes, mut requests) = (Vec::new(), Vec::new());
+        let (mut notes, mut requests, mut reports) = (Vec::new(), Vec::new(), Vec::new());
         loop {
             self.wait(&mut notes, &mut requests);
             self.parts.beat.beat();
-            if let (Some(at), false) = (self.outbox.oldest(), notes.is_empty()) {
-                self.meters.ack.record(at.elapsed().as_secs_f64());
-            }
-            for note in notes.drain(..) {
-                self.hear(note)?;
-            }
-            if self.hands_over(requests.len()) {
-                self.handed_over = Instant::now();
-                self.take(requests.drain(..))?;
-            }
+            notes.drain(..).try_for_each(|note| self.hear(note))?;
+            self.hear_reports(&mut reports);
+            self.take(requests.drain(..))?;
             let turns = self.lanes.turns();
             self.send(turns);
             self.look()?;
@@ -245,61 +236,54 @@ impl Loop {
             self.connect(Duration::ZERO);
             return Ok(());
         }
-        let session = Session::open(&self.parts.cluster, self.sessions, self.noting.clone());
-        self.session = Some(session.context("the Kafka client cannot be set up")?);
+        self.session = Some(Session::open(&self.parts.cluster).context("the Kafka client cannot be set up")?);
         if self.parts.spool.as_ref().is_none_or(Spool::is_empty) {
             self.trouble = None;
         }
         Ok(())
     }
 
-    /// Until something happens. What is there at once is taken together.
-    fn wait(&mut self, notes: &mut Vec<Note>, requests: &mut Vec<Request>) {
+    /// Until something happens, or for a pause while reports are awaited. What is there then is taken together.
+    fn wait(&mut self, notes: &mut Vec<Note>, requests: &mut Vec<Request<Written>>) {
         if self.parts.stop.is_cancelled() {
             self.parts.requests.close();
         }
         let fits = self.outbox.len() < UNDER_WAY && self.outbox.bytes() < UNDER_WAY_BYTES;
         // In trouble nothing that is taken is under way: it is on disk or refused.
-        let room = REQUESTS_AT_ONCE.saturating_sub(requests.len());
-        let takes = self.closed.is_none() && room > 0 && (fits || self.trouble.is_some());
-        let gathers = !requests.is_empty();
-        let due = self.handed_over + GATHER;
+        let takes = self.closed.is_none() && (fits || self.trouble.is_some());
         let mut ended = false;
-        self.runtime.block_on(async {
-            tokio::select! {
-                biased;
-                _ = self.notes.recv_many(notes, NOTES_AT_ONCE) => {}
-                count = self.parts.requests.recv_many(requests, room), if takes => ended = count == 0,
-                () = sleep_until(due.into()), if gathers => {}
-                _ = self.tick.tick() => {}
-            }
-        });
+        if self.session.is_some() && self.trouble.is_none() && self.outbox.len() > 0 {
+            std::thread::sleep((self.usual / LOOKS_PER_REPORT).clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
+        } else {
+            self.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    _ = self.notes.recv_many(notes, 1) => {}
+                    count = self.parts.requests.recv_many(requests, REQUESTS_AT_ONCE), if takes => ended = count == 0,
+                    _ = self.tick.tick() => {}
+                }
+            });
+        }
+        while let Ok(note) = self.notes.try_recv() {
+            notes.push(note);
+        }
         while takes && requests.len() < REQUESTS_AT_ONCE {
-            let Ok(request) = self.parts.requests.try_recv() else { break };
-            requests.push(request);
+            match self.parts.requests.try_recv() {
+                Ok(request) => requests.push(request),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    ended = true;
+                    break;
+                }
+            }
         }
         if ended {
-            self.closed = Some(Instant::now());
+            self.closed.get_or_insert_with(Instant::now);
         }
-    }
-
-    /// Whether what was gathered goes on now.
-    fn hands_over(&self, gathered: usize) -> bool {
-        let soon = self.outbox.len() < FEW || gathered >= GATHERED || self.handed_over.elapsed() >= GATHER;
-        gathered > 0 && (soon || self.trouble.is_some() || self.closed.is_some())
     }
 
     fn hear(&mut self, note: Note) -> Result<()> {
         match note {
-            Note::Delivered { session, key, result } => {
-                if self.session.as_ref().is_none_or(|current| current.number != session) {
-                    return Ok(());
-                }
-                match result {
-                    Ok(src) => self.delivered(key, src),
-                    Err(why) => self.broken = Some(why),
-                }
-            }
             Note::Connected(session) => {
                 tracing::info!("connected to Kafka");
                 self.wrong = None;
@@ -322,6 +306,22 @@ impl Loop {
         Ok(())
     }
 
+    fn hear_reports(&mut self, reports: &mut Vec<Report>) {
+        let Some(session) = &self.session else { return };
+        session.reports(reports);
+        if let (Some(at), false) = (self.outbox.oldest(), reports.is_empty()) {
+            let took = at.elapsed();
+            self.usual = (self.usual * 7 + took) / 8;
+            self.meters.ack.record(took.as_secs_f64());
+        }
+        for (key, result) in reports.drain(..) {
+            match result {
+                Ok(src) => self.delivered(key, src),
+                Err(why) => self.broken = Some(why),
+            }
+        }
+    }
+
     fn delivered(&mut self, key: usize, src: Option<u64>) {
         let Some(slot) = self.outbox.done(key) else { return };
         self.meters.events.increment(1);
@@ -335,60 +335,60 @@ impl Loop {
         }
     }
 
-    fn take(&mut self, requests: impl Iterator<Item = Request>) -> Result<()> {
-        let mut directs = Vec::new();
+    fn take(&mut self, requests: impl ExactSizeIterator<Item = Request<Written>>) -> Result<()> {
+        if requests.len() == 0 {
+            return Ok(());
+        }
+        self.renew_run();
+        let mut directs = Vec::with_capacity(requests.len());
         for request in requests {
             match request {
-                Request::Catalog { record, answer, .. } => self.parts.catalog.put(record, answer),
-                Request::Events { drafts, answer, .. } => {
-                    let answers = Answer::split(answer, drafts.len());
-                    for (draft, answer) in drafts.into_iter().zip(answers) {
-                        directs.extend(self.prepare(draft, answer));
+                Request::Catalog { record, answer, .. } => self.parts.catalog.put(*record, answer),
+                Request::Events { events, answer, .. } => {
+                    let answers = Answer::split(answer, events.len());
+                    for (event, answer) in events.into_iter().zip(answers) {
+                        directs.extend(self.prepare(event, answer));
                     }
                 }
             }
         }
+        let now = Instant::now();
         match self.trouble {
-            None => directs.into_iter().for_each(|direct| self.put(direct)),
+            None => directs.into_iter().for_each(|direct| self.put(direct, now)),
             Some(_) if !directs.is_empty() => self.store(directs)?,
             Some(_) => {}
         }
         Ok(())
     }
 
-    /// Numbers an event. One that is larger than a record may be is refused.
-    fn prepare(&mut self, draft: Draft, answer: Answer) -> Option<(Direct, &'static str)> {
-        let now = clock::now();
-        if now.since(self.run.time()) > RUN_LENGTH_MS {
+    fn renew_run(&mut self) {
+        if clock::now().since(self.run.time()) > RUN_LENGTH_MS {
             self.run = new_run();
             self.numbers.fill(0);
         }
-        let shard = draft.shard;
+    }
+
+    /// Numbers an event. One that is larger than a record may be is refused.
+    fn prepare(&mut self, written: Written, answer: Answer) -> Option<(Direct, &'static str)> {
+        let Written { shard, event } = written;
         let partition = self.parts.layout.partition(shard);
         let next = self.numbers.get_mut(usize::from(partition))?;
         let number = Number { from: self.run, n: *next };
-        let event = draft.into_event(number.from, number.n);
-        let payload = match serde_json::to_vec(&event) {
-            Ok(payload) if payload.len() <= RECORD_BYTES => payload,
-            Ok(payload) => {
-                let why = format!("an event of {} bytes is larger than a record may be", payload.len());
-                answer.give(Err(Unavailable::NotDurable(why)));
-                return None;
-            }
-            Err(error) => {
-                answer.give(Err(Unavailable::NotDurable(format!("an event cannot be written: {error}"))));
-                return None;
-            }
-        };
+        let payload = event.number(number.from, number.n);
+        if payload.len() > RECORD_BYTES {
+            let why = format!("an event of {} bytes is larger than a record may be", payload.len());
+            answer.give(Err(Unavailable::NotDurable(why)));
+            return None;
+        }
         *next += 1;
         let entry = Entry { shard, payload };
-        Some((Direct { answer, partition, number, entry }, event.body.kind()))
+        Some((Direct { answer, partition, number, entry }, event.kind()))
     }
 
-    fn put(&mut self, (direct, kind): (Direct, &'static str)) {
+    fn put(&mut self, (direct, kind): (Direct, &'static str), now: Instant) {
         self.lanes.put(direct.partition, (self.outbox.next_key(), kind));
         let bytes = direct.entry.payload.len();
-        self.outbox.put(Slot::Direct(direct), bytes, Instant::now());
+        self.outbox.put(Slot::Direct(direct), bytes, now);
     }
 
     /// To the client. What it does not take stays under way: whoever sent it waits, and what is broken is mended for all.
@@ -521,9 +521,8 @@ impl Loop {
     }
 
     fn connect(&mut self, pause: Duration) {
-        self.sessions += 1;
         let (cluster, layout) = (self.parts.cluster.clone(), self.parts.layout.clone());
-        connect(cluster, layout, self.sessions, pause, self.parts.verify, self.noting.clone());
+        connect(cluster, layout, pause, self.parts.verify, self.noting.clone());
     }
 
     /// From the spool to Kafka.

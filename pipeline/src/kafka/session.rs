@@ -3,41 +3,52 @@
 //! Refuses: to be made before Kafka has shown that it is still the same cluster.
 //! Invariant: every event that was taken is reported once, delivered or not, unless the session is given up: then
 //! whatever was not reported is unknown.
+//!
+//! Reports are asked for, by the loop that sends: a thread that waits for them would be woken for each answer of the
+//! broker, only to wake the loop.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use rdkafka::{
     ClientContext, Message,
     config::RDKafkaLogLevel,
     error::KafkaError,
     message::OwnedHeaders,
-    producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext},
 };
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Cluster, Layout, Problem, Voice, topics};
 
-/// What the loop hears from its session. Unbounded, as there is one for each event under way, and those are bounded.
+/// What the loop hears of the making of its next session. Unbounded: there is one for each that was asked for.
 pub(super) enum Note {
-    Delivered {
-        session: u32,
-        key: usize,
-        /// `None` if Kafka has it, but not where: it was a repeat of a request whose answer was lost.
-        result: Result<Option<u64>, String>,
-    },
     Connected(Session),
     Away(String),
     Wrong(String),
 }
 
 pub(super) struct Session {
-    pub(super) number: u32,
-    producer: ThreadedProducer<Reports>,
+    producer: BaseProducer<Reports>,
 }
 
-pub(super) struct Reports {
-    session: u32,
-    notes: UnboundedSender<Note>,
+/// What became of the event of this key. `None` if Kafka has it, but not where: it was a repeat of a request whose answer
+/// was lost.
+pub(super) type Report = (usize, Result<Option<u64>, String>);
+
+/// Those that were not asked for yet. There is one for each event under way at most, and those are bounded.
+#[derive(Default)]
+pub(super) struct Reports(Mutex<Vec<Report>>);
+
+impl Reports {
+    fn take_into(&self, reports: &mut Vec<Report>) -> bool {
+        let mut mine = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let some = !mine.is_empty();
+        reports.append(&mut mine);
+        some
+    }
 }
 
 impl ClientContext for Reports {
@@ -56,13 +67,12 @@ impl ProducerContext for Reports {
             Ok(message) => Ok(u64::try_from(message.offset()).ok()),
             Err((error, _)) => Err(error.to_string()),
         };
-        // The loop is gone when the process ends.
-        self.notes.send(Note::Delivered { session: self.session, key, result }).ok();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((key, result));
     }
 }
 
 impl Session {
-    pub(super) fn open(cluster: &Cluster, number: u32, notes: UnboundedSender<Note>) -> Result<Session, KafkaError> {
+    pub(super) fn open(cluster: &Cluster) -> Result<Session, KafkaError> {
         let mut config = cluster.producer();
         config
             // Without an end: what Kafka does not take now it takes when it is back, in the same order and once. Who
@@ -72,7 +82,19 @@ impl Session {
             .set("linger.ms", "0.5")
             .set("topic.metadata.refresh.interval.ms", "30000")
             .set("request.timeout.ms", "10000");
-        Ok(Session { number, producer: config.create_with_context(Reports { session: number, notes })? })
+        Ok(Session { producer: config.create_with_context(Reports::default())? })
+    }
+
+    /// What was reported since it was asked last. Does not wait.
+    pub(super) fn reports(&self, reports: &mut Vec<Report>) {
+        let context = self.producer.context();
+        // Each poll gives the reports of one answer of the broker.
+        loop {
+            self.producer.poll(Duration::ZERO);
+            if !context.take_into(reports) {
+                break;
+            }
+        }
     }
 
     /// `Err`: it was not taken, and the session is of no more use.
@@ -103,21 +125,14 @@ impl Session {
 pub(super) type Verify = fn(&Cluster, &Layout) -> Result<(), Problem>;
 
 /// Makes a session in a thread of its own, after a pause, and says so with a note.
-pub(super) fn connect(
-    cluster: Cluster,
-    layout: Layout,
-    number: u32,
-    pause: Duration,
-    verify: Verify,
-    notes: UnboundedSender<Note>,
-) {
+pub(super) fn connect(cluster: Cluster, layout: Layout, pause: Duration, verify: Verify, notes: UnboundedSender<Note>) {
     std::thread::spawn(move || {
         std::thread::sleep(pause);
         let checked = verify(&cluster, &layout);
         let note = match checked {
             Err(Problem::Unreachable(why)) => Note::Away(why),
             Err(Problem::Wrong(why)) => Note::Wrong(why),
-            Ok(()) => match Session::open(&cluster, number, notes.clone()) {
+            Ok(()) => match Session::open(&cluster) {
                 Ok(session) => Note::Connected(session),
                 Err(error) => Note::Wrong(format!("the Kafka client cannot be set up: {error}")),
             },

@@ -13,7 +13,7 @@ use schemas::{EventBody, Time};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{Appender, append::channel, lifecycle::Health};
+use crate::{Appender, Draft, append::written_channel, lifecycle::Health};
 
 const PARTITIONS: u16 = 2;
 
@@ -39,7 +39,7 @@ impl World {
     }
 
     fn start(&self, spool: Option<Spool>) -> (Appender, JoinHandle<Result<()>>) {
-        let (appender, requests) = channel(1_000);
+        let (appender, requests) = written_channel(1_000);
         let layout = Layout { id: new_run(), partitions: PARTITIONS, key: String::new() };
         let health = Health::new(Duration::from_secs(60));
         let parts = Parts {

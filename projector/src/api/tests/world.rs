@@ -209,7 +209,7 @@ impl Writer {
                     };
                     drop(answer.send(Ok(applied)));
                 }
-                append::Request::Events { drafts, answer, .. } => {
+                append::Request::Events { events: drafts, answer, .. } => {
                     let first = self.log.position().next;
                     let events: Vec<_> =
                         drafts.into_iter().zip(first..).map(|(draft, n)| draft.into_event(run, n)).collect();
