@@ -76,23 +76,23 @@ impl Sender {
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let count = how_many(self.with_client.load(Ordering::Acquire), waiting.len());
-        waiting.drain(..count).try_for_each(|(topic, record)| self.hand_over(topic, &record))
+        waiting.drain(..count).try_for_each(|(topic, record)| self.hand_over(topic, record))
     }
 
     /// All that waits, to the client: for somebody who sends nothing more for a while.
     pub fn push(&self) -> Result<(), Unknown> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.drain(..).try_for_each(|(topic, record)| self.hand_over(topic, &record))
+        waiting.drain(..).try_for_each(|(topic, record)| self.hand_over(topic, record))
     }
 
-    fn hand_over(&self, topic: Topic, record: &Encoded) -> Result<(), Unknown> {
+    fn hand_over(&self, topic: Topic, record: Encoded) -> Result<(), Unknown> {
         let until = Instant::now() + ROOM;
         let topic = self.cluster.topic(topic);
         let mut message = BaseRecord::to(&topic)
             .partition(self.partition)
             .key(&record.key)
             .payload(&record.payload)
-            .headers(record.headers.clone());
+            .headers(record.headers);
         self.with_client.fetch_add(1, Ordering::AcqRel);
         loop {
             match self.producer.send(message) {

@@ -54,7 +54,7 @@ pub(super) enum Turn {
 struct Pending {
     head: Head,
     cause: Cause,
-    event: Event,
+    event: Box<Event>,
     key: String,
     traceparent: Option<String>,
 }
@@ -147,10 +147,11 @@ impl<'a> Life<'a> {
                 left = STEPS;
             }
             left -= 1;
-            let waited = self.waited();
-            // Who leaves decides nothing new, but meets what is under way.
-            let new = self.events.front().filter(|_| self.leaving.is_none() || !self.outcomes.is_empty());
-            match self.replica.step(new.map(|event| &event.head), self.outcomes.front(), waited) {
+            let step = match self.step(false) {
+                Step::Wait if self.waited() => self.step(true),
+                step => step,
+            };
+            match step {
                 Step::Pass => {
                     self.outcomes.pop_front();
                     self.meters.passed.increment(1);
@@ -177,6 +178,12 @@ impl<'a> Life<'a> {
                 Step::Release(version) => return Ok(Turn::Release(version)),
             }
         }
+    }
+
+    fn step(&mut self, waited: bool) -> Step {
+        // Who leaves decides nothing new, but meets what is under way.
+        let new = self.events.front().filter(|_| self.leaving.is_none() || !self.outcomes.is_empty());
+        self.replica.step(new.map(|event| &event.head), self.outcomes.front(), waited)
     }
 
     /// Whether nothing of what is awaited was met for too long. Progress is what was met, not what was sent: events that
@@ -367,7 +374,7 @@ fn pending_of(message: &BorrowedMessage<'_>) -> Result<Pending, Trouble> {
     Ok(Pending {
         head: Head { src, id: event.id, rules },
         cause: Cause { src, appended: Time::from_ms(message.timestamp().to_millis().unwrap_or_default()) },
-        event,
+        event: Box::new(event),
         key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
         traceparent: records::traceparent(message.headers()).map(str::to_owned),
     })
