@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub async fn run(common: &Common, args: MatcherArgs) -> anyhow::Result<()> {
+    without_huge_pages();
     let stopped = stop_signal();
     let listener = listener::bind(args.admin, "--admin").await?;
     let address = listener.local_addr()?;
@@ -53,6 +54,15 @@ ready",
     served.await?;
     spawn_blocking(move || thread.join()).await?.map_err(|_| anyhow!("the matcher panicked"))??;
     signal
+}
+
+/// The clients of each partition have a dozen threads, and each thread a little memory of its own in many places. The
+/// allocator asks for huge pages, so that twice the memory would be used, and cleared first.
+fn without_huge_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay as they are");
+    }
 }
 
 async fn finished(thread: &std::thread::JoinHandle<anyhow::Result<()>>) {

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Records that are fetched ahead, per topic and partition.
-const FETCHED_KBYTES: u32 = 8_192;
+const FETCHED_KBYTES: u32 = 2_048;
 /// Events before a checkpoint that are compared with their outcomes.
 const COMPARED: u64 = 1_000;
 /// Outcomes that are sent and not met yet.

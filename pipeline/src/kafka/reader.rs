@@ -40,7 +40,11 @@ impl PartitionReader {
     /// Reads nothing before `seek`. Bound: `kbytes` are fetched ahead at most.
     pub fn open(cluster: &Cluster, topic: Topic, partition: u16, kbytes: u32) -> Result<Self, Problem> {
         let mut config = cluster.reader();
-        config.set("queued.max.messages.kbytes", kbytes.to_string());
+        // An eighth at once: what the last answer brings comes on top.
+        let at_once = (kbytes * 128).min(1 << 20);
+        config
+            .set("queued.max.messages.kbytes", kbytes.to_string())
+            .set("fetch.message.max.bytes", at_once.to_string());
         let topic = cluster.topic(topic);
         let consumer =
             config.create_with_context(Voice).map_err(|error: KafkaError| Problem::asking(&topic, &error))?;
