@@ -79,6 +79,19 @@ fn decode(text: &[u8]) -> Option<(u128, u16)> {
     Some(((head << 4) | (tail >> 16) as u128, tail as u16))
 }
 
+/// True for the characters that an id is written with, in any case.
+pub(crate) fn is_digit(byte: u8) -> bool {
+    ALPHABET.contains(&byte.to_ascii_lowercase())
+}
+
+/// The time in the first characters of an id, be it cut or whole.
+pub(crate) fn time_of(chars: &[u8]) -> Option<Time> {
+    let head = chars.first_chunk::<10>()?;
+    let digit = |byte: &u8| Some(DECODE[*byte as usize]).filter(|digit| *digit != 0xFF);
+    let bits = head.iter().try_fold(0i64, |bits, byte| Some((bits << 5) | i64::from(digit(byte)?)))?;
+    Some(Time::from_ms(bits >> 2))
+}
+
 macro_rules! sortable_id {
     ($(#[$doc:meta])* $name:ident, $kind:expr) => {
         $(#[$doc])*
@@ -281,6 +294,8 @@ pub fn short_name(prefix: &str, random: &[u8]) -> String {
     out
 }
 
+pub const TOKEN_CHARS: usize = 32;
+
 /// A postback token: 28 random characters and 4 check characters.
 pub fn new_token(random: &[u8; 28]) -> String {
     let body = short_name("", random);
@@ -291,7 +306,7 @@ pub fn new_token(random: &[u8; 28]) -> String {
 /// False for anything that we cannot have issued, so that garbage is refused without a look-up.
 pub fn token_is_well_formed(token: &str) -> bool {
     let bytes = token.as_bytes();
-    bytes.len() == 32
+    bytes.len() == TOKEN_CHARS
         && bytes.iter().all(|b| ALPHABET.contains(b))
         && token_check(&bytes[..28]).as_bytes() == &bytes[28..]
 }

@@ -16,6 +16,7 @@ use crate::{
     json_body::{Body, BodyKind},
     name,
     params::{self, Params, Role},
+    segments,
     settings::AccountSettings,
 };
 use remarks::{Picked, Remarks, code, pick, shown};
@@ -29,11 +30,14 @@ const EARLIEST: Time = Time::from_ms(946_684_800_000);
 ///
 /// Ingest redacts first and reads the stored form, so that nothing that must not be kept comes into a reading.
 pub fn interpret(raw: &RawRequest, settings: &AccountSettings, receipt: Time) -> Vec<Reading> {
-    let query = params::encoded_text(raw.query);
+    let received = params::encoded_text(raw.query);
+    let decoded = segments::decode_whole(&received);
+    let query = decoded.as_deref().unwrap_or(&received);
     let body = Body::new(raw);
     let read = |piece| {
-        let mut params = Params::read(&query, piece, &settings.goals);
+        let mut params = Params::read(query, piece, &settings.goals);
         params.json_as_form = body.json_as_form;
+        params.decoded_whole = decoded.as_deref().map(|after| (&*received, after)).or(body.decoded_whole());
         read_hit(params, settings, receipt)
     };
     body.pieces().iter().map(read).collect()
@@ -64,7 +68,7 @@ fn read_hit(mut params: Params, settings: &AccountSettings, receipt: Time) -> Re
             format!("More than {0} parameters came; only the first {0} were read.", bounds::PARAMETERS)
         });
     }
-    let chosen = name::choose(&mut params, settings.dyn_mode, &mut remarks);
+    let chosen = name::choose(&mut params, settings.dyn_mode, receipt, &mut remarks);
     remarks.note_fixes(&params);
     let wanted = goals::read(&params, settings, &mut remarks);
     let (money, currency) = money::read(&params, settings.currency, &mut remarks);

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::{
     bounds,
     params::{self, RawRequest},
+    segments,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) struct Body<'a> {
     pub text: Cow<'a, str>,
     /// It is JSON under a form's content type.
     pub json_as_form: bool,
+    /// The text of a form that was encoded as a whole.
+    decoded: Option<String>,
 }
 
 /// The part of a body that one hit has.
@@ -46,7 +49,7 @@ const BAD_ARRAY: &str = "it is not a JSON object and not an array of 1 to 100 of
 
 impl<'a> Body<'a> {
     pub(crate) fn new(raw: &RawRequest<'a>) -> Body<'a> {
-        let none = Body { kind: BodyKind::None, text: Cow::Borrowed(""), json_as_form: false };
+        let none = Body { kind: BodyKind::None, text: Cow::Borrowed(""), json_as_form: false, decoded: None };
         let Some(bytes) = raw.body else { return none };
         let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
         if bytes.trim_ascii().is_empty() {
@@ -54,21 +57,30 @@ impl<'a> Body<'a> {
         }
         let looks_like_json = matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['));
         match declared(raw.content_type) {
-            Some(BodyKind::Json) => Body { kind: BodyKind::Json, text: json_text(bytes), json_as_form: false },
+            Some(BodyKind::Json) => Body { kind: BodyKind::Json, text: json_text(bytes), ..none },
             Some(BodyKind::Form) => {
                 let json = json_text(bytes);
                 if looks_like_json && serde_json::from_str::<&RawValue>(&json).is_ok() {
-                    return Body { kind: BodyKind::Json, text: json, json_as_form: true };
+                    return Body { kind: BodyKind::Json, text: json, json_as_form: true, ..none };
                 }
-                Body { kind: BodyKind::Form, text: params::encoded_text(bytes), json_as_form: false }
+                Body::form(bytes)
             }
             Some(_) => Body { kind: BodyKind::Unknown, ..none },
-            None if looks_like_json => Body { kind: BodyKind::Json, text: json_text(bytes), json_as_form: false },
-            None if bytes.contains(&b'=') => {
-                Body { kind: BodyKind::Form, text: params::encoded_text(bytes), json_as_form: false }
-            }
+            None if looks_like_json => Body { kind: BodyKind::Json, text: json_text(bytes), ..none },
+            None if bytes.contains(&b'=') => Body::form(bytes),
             None => Body { kind: BodyKind::Unknown, ..none },
         }
+    }
+
+    fn form(bytes: &'a [u8]) -> Body<'a> {
+        let text = params::encoded_text(bytes);
+        let decoded = segments::decode_whole(text.trim_ascii());
+        Body { kind: BodyKind::Form, text, json_as_form: false, decoded }
+    }
+
+    /// The form before and after it was decoded as a whole.
+    pub(crate) fn decoded_whole(&self) -> Option<(&str, &str)> {
+        self.decoded.as_deref().map(|after| (self.text.trim_ascii(), after))
     }
 
     /// One piece per hit; more than one only for a JSON array.
@@ -76,7 +88,7 @@ impl<'a> Body<'a> {
         match self.kind {
             BodyKind::None => vec![Piece::Nothing],
             BodyKind::Unknown => vec![Piece::Unread("it is neither a form nor JSON")],
-            BodyKind::Form => vec![Piece::Form(self.text.trim_ascii())],
+            BodyKind::Form => vec![Piece::Form(self.decoded.as_deref().unwrap_or(self.text.trim_ascii()))],
             BodyKind::Json => {
                 let text = self.text.trim_ascii();
                 if !text.starts_with('[') {

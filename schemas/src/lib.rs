@@ -23,6 +23,7 @@ pub mod name;
 #[cfg(feature = "openapi")]
 mod openapi;
 pub mod outcome;
+mod own;
 mod params;
 pub mod postback_urls;
 pub mod reason;
@@ -30,6 +31,7 @@ pub mod redact;
 mod segments;
 pub mod settings;
 pub mod status;
+pub mod target;
 pub mod time;
 mod unnumbered;
 

@@ -1,49 +1,17 @@
 //! Tells a placeholder that the sender did not replace from an ordinary value.
 //!
 //! Works on the raw value: `%AD_ID%` or `%%DEPOSIT%%` are no longer readable once they have been decoded.
-//! Refuses to guess: short signs that also stand in ordinary values count only where they enclose the whole value
-//! and hold a name.
+//! What encloses a name decides how much it says: braces and doubled signs are a placeholder wherever they stand;
+//! single signs only between separators; round brackets, and signs of ordinary text, only where nothing else stands
+//! beside them. Refuses to guess about anything else.
+//! Invariant: time is bounded, as longer values are data.
 
 use std::borrow::Cow;
 
 /// A placeholder is short; longer values are data.
 const LONGEST: usize = 512;
-
-/// Words that templates put where the user should have put a macro. Upper case matters: these are exact.
-const LITERALS: &[&str] = &[
-    "AFFSESSIONID",
-    "AMOUNT",
-    "CLICKID",
-    "CLICKREF",
-    "CLICK_ID",
-    "CLICK_ID_HERE",
-    "CONVERSION_STATUS",
-    "CURRENCY",
-    "DynamicVar",
-    "EVENT_NAME",
-    "EVENT_TYPE",
-    "NETWORK_TOKEN",
-    "OPTIONAL",
-    "ORDER_ID",
-    "PAYOUT",
-    "PAYOUT_TOKEN",
-    "REPLACE",
-    "REPLACE_ME",
-    "REVENUE",
-    "ROUTY_ID",
-    "STATUS",
-    "SUBID",
-    "SUB_ID",
-    "TRANSACTION_ID",
-    "TXID",
-    "UNIQUE_ID",
-    "YOUR_CLICK_ID",
-    "YOUR_PLAYER_ID",
-    "clickId",
-    "click_id",
-    "ext_id",
-    "transaction_id",
-];
+/// Bytes between the signs of a placeholder.
+const LONGEST_NAME: usize = 100;
 
 /// True if the raw value is, or holds, a placeholder: as it stands, or percent-encoded once or twice.
 pub fn is_macro(raw: &str) -> bool {
@@ -52,131 +20,249 @@ pub fn is_macro(raw: &str) -> bool {
         return false;
     }
     if bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')) {
-        return is_literal(bytes) || enclosed(bytes, b'_', b'_', 2, 2);
+        return literals::is_literal(bytes) || (bytes.contains(&b'_') && holds_placeholder(bytes));
     }
-    if looks_like_macro(bytes) {
+    if is_left_over(bytes) {
         return true;
     }
-    if raw.contains("%25") {
-        // Only a value that is a macro as a whole: before another encoded byte, a lone sign would seem to close one.
-        let whole = |value: &[u8]| enclosed(trim(value), b'%', b'%', 1, 2);
-        let once = decode_percent_signs(bytes);
-        if whole(&once) || whole(&decode_percent_signs(&once)) {
-            return true;
-        }
+    if !bytes.contains(&b'%') {
+        return false;
+    }
+    if is_left_over(&decode_signs(bytes)) {
+        return true;
     }
     let once: Cow<[u8]> = percent_encoding::percent_decode(bytes).into();
     if matches!(once, Cow::Borrowed(_)) {
         return false;
     }
     let twice: Cow<[u8]> = percent_encoding::percent_decode(&once).into();
-    looks_like_macro(&once) || (matches!(twice, Cow::Owned(_)) && looks_like_macro(&twice))
+    is_decoded_left_over(&once) || (matches!(twice, Cow::Owned(_)) && is_decoded_left_over(&twice))
 }
 
-/// `%25` → `%` and nothing else: what a client makes of `%AD_ID%` when it repairs only the last sign.
-fn decode_percent_signs(raw: &[u8]) -> Vec<u8> {
+/// Signs and space decoded, and nothing else: `%AD_ID%25` and `%7B%DATE%%7D` stay readable.
+fn decode_signs(raw: &[u8]) -> Vec<u8> {
+    let hex = |b: &u8| char::from(*b).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let sign = |rest: &[u8]| match rest {
+        [b'%', high, low, ..] => Some((hex(high)? << 4) | hex(low)?).filter(|b| b.is_ascii_punctuation() || *b == b' '),
+        _ => None,
+    };
     let mut out = Vec::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((byte, after)) = rest.split_first() {
-        out.push(*byte);
-        rest = if *byte == b'%' { after.strip_prefix(b"25").unwrap_or(after) } else { after };
+    let mut at = 0;
+    while at < raw.len() {
+        let (byte, step) = sign(&raw[at..]).map_or((raw[at], 1), |sign| (sign, 3));
+        out.push(byte);
+        at += step;
     }
     out
 }
 
-fn looks_like_macro(value: &[u8]) -> bool {
+fn is_left_over(value: &[u8]) -> bool {
     let value = trim(value);
-    let Some(first) = value.first() else { return false };
-    let whole = match first {
-        b'[' => enclosed(value, b'[', b']', 1, 3) || between(value, b"[=", b"=]").is_some_and(is_name),
-        b'(' => enclosed(value, b'(', b')', 1, 1),
-        b'<' => enclosed(value, b'<', b'>', 1, 1),
-        b'_' => enclosed(value, b'_', b'_', 2, 2),
-        b'!' => enclosed(value, b'!', b'!', 2, 3),
-        b'#' => enclosed(value, b'#', b'#', 1, 3),
-        b'%' => enclosed(value, b'%', b'%', 1, 2),
-        b'$' => enclosed(value, b'$', b'$', 1, 1),
-        _ => is_literal(value),
+    literals::is_literal(value) || is_prefixed(value) || is_half(value) || holds_placeholder(value)
+}
+
+fn is_decoded_left_over(value: &[u8]) -> bool {
+    is_left_over(value) || is_broken(trim(value))
+}
+
+/// Without space and quotes, those of other scripts among them.
+fn trim(mut value: &[u8]) -> &[u8] {
+    const WIDE: &[&[u8]] = &[b"\xC2\xA0", b"\xE2\x80\x8B", b"\xE2\x80\x9C", b"\xE2\x80\x9D", b"\xEF\xBB\xBF"];
+    let outer = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'+' | b'`');
+    loop {
+        let start = value.iter().position(|b| !outer(b)).unwrap_or(value.len());
+        let end = value.iter().rposition(|b| !outer(b)).map_or(start, |last| last + 1);
+        value = &value[start..end];
+        let wide = WIDE.iter().find_map(|sign| value.strip_prefix(*sign).or_else(|| value.strip_suffix(*sign)));
+        match wide {
+            Some(inner) => value = inner,
+            None => return value,
+        }
+    }
+}
+
+/// `:x`, `%x`: a name behind one sign is the whole value. `:30` and `%C3%A9` are something else.
+fn is_prefixed(value: &[u8]) -> bool {
+    let Some((sign, name)) = value.split_first() else { return false };
+    let encoded = *sign == b'%' && name.iter().take(2).all(u8::is_ascii_hexdigit);
+    matches!(sign, b':' | b'%') && is_word(name) && !encoded
+}
+
+/// `A50`: the letters of a currency, and a number.
+fn is_price(name: &[u8]) -> bool {
+    let letters = name.iter().take_while(|b| b.is_ascii_uppercase()).count();
+    letters < name.len() && letters <= 3 && name[letters..].iter().all(u8::is_ascii_digit) && name.len() > letters + 1
+}
+
+/// A placeholder that was cut: `{click_id`, `##CLICK_ID`, `click_id}}`.
+fn is_half(value: &[u8]) -> bool {
+    let begun = [b"{".as_slice(), b"${", b"#{", b"##", b"%%", b"[["].iter().any(|sign| value.starts_with(sign));
+    let name = value.iter().position(|b| is_word_byte(*b)).unwrap_or(0);
+    if begun && is_word(&value[name..]) && value[..name].iter().all(|b| b"{$#%[ ".contains(b)) {
+        return true;
+    }
+    let name = value.iter().take_while(|b| is_word_byte(**b)).count();
+    name < value.len() && is_word(&value[..name]) && value[name..].iter().all(|b| *b == b'}')
+}
+
+/// `%AD_ID%` of which a client made bytes (`AD`, `5F` …), the sign for a byte that it could not read, or the letter that
+/// the byte is in Latin-1: one such sign, a name, and the `%` that is left.
+fn is_broken(value: &[u8]) -> bool {
+    let value = value.strip_prefix(b"%").unwrap_or(value);
+    let name = match value {
+        [0xEF, 0xBF, 0xBD, name @ ..] | [0xC2 | 0xC3, 0x80..=0xBF, name @ ..] | [0xA0..=0xFF, name @ ..] => name,
+        _ => return false,
     };
-    whole || holds_braces(value) || holds_pair(value, b'#') || holds_pair(value, b'%')
+    let inner = name.strip_suffix(b"%").map(|inner| inner.strip_suffix(b"%").unwrap_or(inner));
+    inner.is_some_and(|inner| !inner.is_empty() && inner.iter().all(|b| is_word_byte(*b)))
 }
 
-fn trim(value: &[u8]) -> &[u8] {
-    let outer = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'+');
-    let start = value.iter().position(|b| !outer(b)).unwrap_or(value.len());
-    let end = value.iter().rposition(|b| !outer(b)).map_or(start, |last| last + 1);
-    &value[start..end]
+/// How much else may stand beside a placeholder.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Beside {
+    Anything,
+    /// `_`, `-` and their like on either side of it.
+    Separators,
+    /// Nothing but other placeholders, and separators.
+    Nothing,
 }
 
-fn is_literal(value: &[u8]) -> bool {
-    LITERALS.iter().any(|known| known.as_bytes() == value)
-        || matches!(value, [b'x', b'x', b'c', b'0'..=b'9', b'x', b'x'])
+struct Placeholder {
+    end: usize,
+    beside: Beside,
 }
 
-fn between<'a>(value: &'a [u8], open: &[u8], close: &[u8]) -> Option<&'a [u8]> {
-    value.strip_prefix(open)?.strip_suffix(close)
-}
-
-/// The whole value is `least` to `most` signs, a name, and as many signs again.
-fn enclosed(value: &[u8], open: u8, close: u8, least: usize, most: usize) -> bool {
-    let before = value.iter().take_while(|b| **b == open).count();
-    let after = value.iter().rev().take_while(|b| **b == close).count();
-    before == after
-        && (least..=most).contains(&before)
-        && value.len() > before + after
-        && is_name(&value[before..value.len() - after])
-}
-
-/// `{x}` anywhere, with whatever stands around it: `${x}`, `{{x}}`, `{%x%}`, `#{a.b}`, `{a}_{b}`, `{date:Y-m-d}`.
-fn holds_braces(value: &[u8]) -> bool {
-    let mut open = None;
-    for (i, byte) in value.iter().enumerate() {
-        match (byte, open) {
-            (b'{', _) => open = Some(i + 1),
-            (b'}', Some(start)) => {
-                let inner = &value[start..i];
-                let inner = between(inner, b"%", b"%").unwrap_or(inner);
-                if is_expression(inner) && !is_guid(inner) {
-                    return true;
-                }
-                open = None;
-            }
-            _ => {}
+fn holds_placeholder(value: &[u8]) -> bool {
+    let (mut at, mut weak, mut other) = (0, false, false);
+    while at < value.len() {
+        let Some(found) = placeholder(&value[at..]) else {
+            other |= value[at].is_ascii_alphanumeric() || value[at] >= 0x80;
+            at += 1;
+            continue;
+        };
+        let end = at + found.end;
+        let apart = (at == 0 || is_separator(value[at - 1])) && value.get(end).is_none_or(|b| is_separator(*b));
+        if found.beside == Beside::Anything || (found.beside == Beside::Separators && apart) {
+            return true;
         }
+        weak = true;
+        at = end;
     }
-    false
+    weak && !other
 }
 
-/// `##x##` or `%%x%%` anywhere.
-fn holds_pair(value: &[u8], sign: u8) -> bool {
-    let mut open: Option<usize> = None;
-    let mut i = 0;
-    while i + 1 < value.len() {
-        if value[i] == sign && value[i + 1] == sign {
-            if open.is_some_and(|start| is_expression(&value[start..i])) {
-                return true;
-            }
-            i += 2;
-            open = Some(i);
-        } else {
-            i += 1;
-        }
+fn is_separator(byte: u8) -> bool {
+    b"_-.,:;|~".contains(&byte)
+}
+
+/// The placeholder that a text begins with.
+fn placeholder(text: &[u8]) -> Option<Placeholder> {
+    use Beside::{Anything, Nothing, Separators};
+    let first = *text.first()?;
+    if !b"{[<(#%!$@_*~^|".contains(&first) {
+        return None;
     }
-    false
+    let signs = text.iter().take_while(|b| **b == first).count();
+    match first {
+        b'{' => bracketed(text, signs, b'}', Anything, is_expression),
+        b'[' => bracketed(text, signs, b']', if signs > 1 { Anything } else { Separators }, is_name),
+        b'<' => bracketed(text, signs, b'>', Separators, is_name),
+        b'(' => bracketed(text, signs, b')', Nothing, is_word),
+        b'$' | b'%' if matches!(text.get(signs), Some(b'(')) => {
+            let inner = bracketed(&text[signs..], 1, b')', Anything, is_word)?;
+            Some(Placeholder { end: signs + inner.end, ..inner })
+        }
+        b'#' | b'%' | b'$' if signs > 1 => paired(text, signs, Anything, is_expression),
+        b'#' | b'%' | b'$' | b'@' => {
+            let single = || paired(text, signs, Separators, is_word);
+            let named = || (first == b'$' && signs == 1).then(|| variable(text)).flatten();
+            single().or_else(named)
+        }
+        b'!' => paired(text, signs, if signs > 1 { Separators } else { Nothing }, is_word),
+        b'_' if signs > 1 => paired(text, signs, Separators, is_word),
+        b'_' => None,
+        _ => paired(text, signs, Nothing, is_word),
+    }
+}
+
+/// `$x`, beside nothing but more of its kind; `$50` and `$A50` are prices.
+fn variable(text: &[u8]) -> Option<Placeholder> {
+    let name = text[1..].iter().take_while(|b| is_word_byte(**b)).count();
+    let is_name = is_word(&text[1..=name]) && !is_price(&text[1..=name]);
+    is_name.then_some(Placeholder { end: name + 1, beside: Beside::Nothing })
+}
+
+/// `{x}`, `{{x}}`, `{%x%}`, `{{ x }}`, `[[[x]]]`, `[=x=]`, `<?x?>`: signs within the brackets belong to them.
+fn bracketed(
+    text: &[u8],
+    signs: usize,
+    close: u8,
+    beside: Beside,
+    is_inner: impl Fn(&[u8]) -> bool,
+) -> Option<Placeholder> {
+    let length = text[signs..].iter().take(LONGEST_NAME).position(|b| *b == close || *b == text[0])?;
+    let after = signs + length;
+    let closing = text[after..].iter().take_while(|b| **b == close).count();
+    if closing < signs {
+        return None;
+    }
+    let whole = &text[signs..after];
+    let decorated = |b: &u8| b"%$@!#:=?&*~^|/".contains(b) || is_space(*b);
+    let start = whole.iter().position(|b| !decorated(b))?;
+    let end = whole.iter().rposition(|b| !decorated(b))? + 1;
+    let inner = &whole[start..end];
+    let meant = is_inner(inner) && !is_nothing(inner) && !is_guid(inner);
+    // A lone digit is the place of an argument, longer numbers are ids.
+    let argument = text[0] == b'{' && inner.len() == 1 && inner[0].is_ascii_digit();
+    (meant || argument).then_some(Placeholder { end: after + signs, beside })
+}
+
+/// `#x#`, `##x##`, `%%x%%`, `__X__`: as many signs behind the name as before it.
+fn paired(text: &[u8], signs: usize, beside: Beside, is_inner: impl Fn(&[u8]) -> bool) -> Option<Placeholder> {
+    let sign = text[0];
+    if signs > 3 {
+        return None;
+    }
+    let close = &[sign; 3][..signs];
+    let length = text[signs..].windows(signs).take(LONGEST_NAME).position(|run| run == close)?;
+    let after = signs + length;
+    let closing = text[after..].iter().take_while(|b| **b == sign).count();
+    // Where two of them meet, their signs do, too: `%%a%%%%b%%`.
+    let closed = closing == signs || closing == 2 * signs;
+    (closed && is_inner(&text[signs..after])).then_some(Placeholder { end: after + signs, beside })
+}
+
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == b'+'
+}
+
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
 fn starts_like_a_name(inner: &[u8]) -> bool {
-    inner.len() <= 100 && inner.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
+    inner.len() <= LONGEST_NAME && inner.first().is_some_and(|b| b.is_ascii_alphabetic() || *b == b'_')
+}
+
+/// A name without space.
+fn is_word(inner: &[u8]) -> bool {
+    starts_like_a_name(inner) && inner.iter().all(|b| is_word_byte(*b)) && !is_nothing(inner)
 }
 
 fn is_name(inner: &[u8]) -> bool {
-    starts_like_a_name(inner)
-        && inner.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b' ' | b'+' | b':'))
+    starts_like_a_name(inner) && inner.iter().all(|b| is_word_byte(*b) || matches!(b, b' ' | b'+' | b':'))
 }
 
 /// A name, perhaps with arguments: `SUB_ID_SHORT(action)`, `status:lead=0 sale=1`, `date:Y-m-d,Europe/Kyiv`.
 fn is_expression(inner: &[u8]) -> bool {
-    starts_like_a_name(inner) && inner.iter().all(|b| b.is_ascii_alphanumeric() || b" _.-+:,=/()|*".contains(b))
+    starts_like_a_name(inner)
+        && inner.iter().all(|b| b.is_ascii_alphanumeric() || b" _.-+:,=/()|*?!&'[]<>@;".contains(b))
+}
+
+/// What stands in brackets where there is no value at all.
+fn is_nothing(inner: &[u8]) -> bool {
+    let words: [&[u8]; 6] = [b"null", b"none", b"undefined", b"n/a", b"true", b"false"];
+    words.iter().any(|word| inner.eq_ignore_ascii_case(word))
 }
 
 /// GUIDs are often written in braces.
@@ -184,162 +270,6 @@ fn is_guid(inner: &[u8]) -> bool {
     matches!(inner.len(), 32 | 36) && inner.iter().all(|b| b.is_ascii_hexdigit() || *b == b'-')
 }
 
+mod literals;
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-    use proptest::prelude::*;
-
-    const REAL: &[&str] = &[
-        "{aff_sub}",
-        "{sub1}",
-        "{{ANID}}",
-        "{{click_id}}",
-        "${visit_id}",
-        "${SUBID}",
-        "${mainAttributions.gclid}",
-        "#s2#",
-        "#S2#",
-        "##CLICK_ID##",
-        "###AFFID###",
-        "#{click.publisher.clickId}",
-        "[afp1]",
-        "[CLICK_ID]",
-        "[[[subid]]]",
-        "[=XID1=]",
-        "%click_id%",
-        "%subid1%",
-        "%AD_ID%",
-        "%CAMPAIGN_ID%",
-        "%DATE%",
-        "%%CLICK_ID%%",
-        "%%CLICKID%%",
-        "%%COMMISSION%%",
-        "%%DEPOSIT%%",
-        "{%CASHPROM_PLACE_ID%}",
-        "<click_id>",
-        "(ip)",
-        "(S_CLICK_ID)",
-        "__SID__",
-        "__CLICK_ID__",
-        "!!!awc!!!",
-        "$clickid$",
-        "xxc1xx",
-        "ext_id",
-        "REPLACE",
-        "OPTIONAL",
-        "TRANSACTION_ID",
-        "AFFSESSIONID",
-        "##SUB_ID_SHORT(action)##",
-        "{status:lead=0 sale=1}",
-        "{date:Y-m-d,Europe/Kyiv}",
-        "{subids.1}",
-        "{call-id}",
-        "{Sub Param 1}",
-        "{transactionid}_{goal}",
-        "abc_{goal}",
-        "##CPA_AMOUNT##,##RS_AMOUNT##",
-        "{DynamicVar}",
-        "{ClickId}",
-    ];
-
-    #[test]
-    fn every_syntax_of_the_field_is_seen_raw_encoded_and_encoded_twice() {
-        for text in REAL {
-            assert!(is_macro(text), "{text}");
-            assert!(is_macro(&format!(" {text}+")), "{text} with space");
-            let once = utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-            assert!(is_macro(&once), "{once}");
-            let twice = utf8_percent_encode(&once, NON_ALPHANUMERIC).to_string();
-            assert!(is_macro(&twice), "{twice}");
-        }
-        for text in ["%AD_ID%25", "%25AD_ID%", "%7Bsub1}", "{sub1%7D", "%257Bsub1%257D", "%22{sub1}%22"] {
-            assert!(is_macro(text), "{text}");
-        }
-    }
-
-    #[test]
-    fn ordinary_values_are_left_alone() {
-        for text in [
-            "",
-            "1",
-            "50.00",
-            "12,50",
-            "€50",
-            "%E2%82%AC50",
-            "$50",
-            "100%",
-            "100%25",
-            "50%-off",
-            "%20abc%20",
-            "a+b",
-            "abc_def",
-            "_abc_",
-            "a__b",
-            "#12",
-            "(5.00)",
-            "(555) 123",
-            "[1]",
-            "{12345}",
-            "{3F2504E0-4F89-11D3-9A0C-0305E82C3301}",
-            "%7B3F2504E0-4F89-11D3-9A0C-0305E82C3301%7D",
-            "{\"a\":1}",
-            "optional",
-            "replace",
-            "status",
-            "revenue",
-            "approved",
-            "first deposit",
-            "https://example.com/?a=b",
-            "https%3A%2F%2Fexample.com%2F%3Fa%3Db",
-            "2026-06-09T12:30:00+00:00",
-            "%D0%BF%D1%80%D0%B8%D0%B2%D0%B5%D1%82",
-            "%FF%FE",
-            "a@b.example",
-            "<3",
-            "!",
-            "##",
-            "%%",
-            "{}",
-        ] {
-            assert!(!is_macro(text), "{text}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn ids_amounts_and_words_are_no_macros(
-            text in "[a-z0-9]{1,40}|[A-Za-z0-9]{20,40}|[0-9]{1,9}[.,][0-9]{1,3}|[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}|[a-z]{1,8}_[a-z0-9]{9,12}|[a-z]{1,9}@[a-z]{1,9}\\.[a-z]{2,3}|[0-9]{4}-[0-9]{2}-[0-9]{2}",
-        ) {
-            prop_assume!(!is_literal(text.as_bytes()));
-            prop_assert!(!is_macro(&text));
-            let encoded = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
-            prop_assert!(!is_macro(&encoded));
-        }
-
-        #[test]
-        fn encoded_text_of_any_language_is_no_macro(text in "\\p{L}[\\p{L}\\p{N} ]{0,30}") {
-            prop_assume!(!is_literal(text.trim().as_bytes()));
-            let encoded = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
-            prop_assert!(!is_macro(&encoded));
-        }
-
-        #[test]
-        fn any_name_in_any_sign_is_a_macro(name in "[A-Za-z][A-Za-z0-9_]{0,20}[A-Za-z0-9]", at in 0usize..16) {
-            let (open, close) = [
-                ("{", "}"), ("{{", "}}"), ("${", "}"), ("#", "#"), ("##", "##"), ("###", "###"), ("#{", "}"),
-                ("[", "]"), ("[[[", "]]]"), ("[=", "=]"), ("%", "%"), ("%%", "%%"), ("{%", "%}"), ("<", ">"),
-                ("(", ")"), ("!!!", "!!!"),
-            ][at];
-            let text = format!("{open}{name}{close}");
-            prop_assert!(is_macro(&text));
-            let once = utf8_percent_encode(&text, NON_ALPHANUMERIC).to_string();
-            prop_assert!(is_macro(&once));
-        }
-
-        #[test]
-        fn any_text_is_fine(text in any::<String>()) {
-            is_macro(&text);
-        }
-    }
-}
+mod tests;

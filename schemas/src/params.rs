@@ -13,7 +13,7 @@ use crate::{
     bounds,
     goal::{self, GoalSettings},
     json_body::{self, Piece},
-    macros,
+    macros, own,
     segments::{Fix, Segments},
 };
 
@@ -89,7 +89,27 @@ impl Role {
             b"profile_id" => Role::Player(4),
             b"ts" => Role::Ts,
             b"test" => Role::Test,
-            _ => Role::of_goal(name, goals),
+            _ => match Role::of_goal(name, goals) {
+                Role::Other => Role::of_another_spelling(lower),
+                goal => goal,
+            },
+        }
+    }
+
+    /// Of a name in lower case whose words are joined in another way: `click-id`, `orderId`, `Player ID`.
+    fn of_another_spelling(name: &[u8]) -> Role {
+        let mut joined = [0; 24];
+        let mut length = 0;
+        for byte in name.iter().filter(|b| !matches!(b, b'-' | b'_' | b'.' | b' ')) {
+            joined[length] = *byte;
+            length += 1;
+        }
+        match &joined[..length] {
+            b"clickid" | b"subid" | b"cnvid" | b"affsub" => Role::Click(9),
+            b"saleamount" | b"ordersum" | b"depositamount" => Role::Value(4),
+            b"transactionid" | b"orderid" | b"actionid" => Role::Tid(5),
+            b"playerid" | b"customerid" | b"userid" | b"profileid" => Role::Player(5),
+            _ => Role::Other,
         }
     }
 
@@ -124,7 +144,8 @@ enum Form {
 pub(crate) struct Param<'a> {
     pub name: Cow<'a, str>,
     pub role: Role,
-    pub fix: Option<Fix>,
+    /// How the name or place was repaired, and what stood there.
+    pub fix: Option<(Fix, &'a str)>,
     raw: &'a str,
     form: Form,
 }
@@ -166,6 +187,7 @@ impl<'a> Param<'a> {
             Form::JsonNull => return Value::Absent,
             Form::JsonNested => return Value::Nested,
             _ if self.raw.is_empty() => return Value::Absent,
+            _ if self.repeats_its_name() => return Value::Macro,
             Form::Encoded if macros::is_macro(self.raw) => return Value::Macro,
             _ => {}
         }
@@ -185,6 +207,24 @@ impl<'a> Param<'a> {
             Cow::Borrowed(whole) => Cow::Borrowed(clean(whole)),
         };
         Value::Text { text, cleaned: true }
+    }
+
+    /// `subid=SUBID` of a template. A goal's name may well stand for a count.
+    fn repeats_its_name(&self) -> bool {
+        let raw = self.raw();
+        raw.len() == self.name.len() && raw.eq_ignore_ascii_case(&self.name) && !matches!(self.role, Role::Count(_))
+    }
+
+    /// What may hold one of our ids: decoded as often as it was encoded, text of any kind.
+    pub(crate) fn bytes(&self) -> Cow<'a, [u8]> {
+        let text = match self.form {
+            Form::JsonString => json_body::unescape(self.raw).unwrap_or(Cow::Borrowed(self.raw)),
+            _ => Cow::Borrowed(self.raw),
+        };
+        match text {
+            Cow::Borrowed(text) => own::decoded(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(own::decoded(text.as_bytes()).into_owned()),
+        }
     }
 
     /// The whole value, decoded.
@@ -214,6 +254,8 @@ pub(crate) struct Params<'a> {
     pub unread_body: Option<&'static str>,
     /// The body is JSON under a form's content type.
     pub json_as_form: bool,
+    /// The query or form before and after it was decoded as a whole.
+    pub decoded_whole: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> Params<'a> {
@@ -246,15 +288,16 @@ impl<'a> Params<'a> {
                 break;
             }
             let (name, fix) = segment.name();
-            self.add(Param { fix: fix.or(segment.fix), ..Param::encoded(name, segment.value) }, goals, said);
+            let fix = fix.or(segment.fix).map(|fix| (fix, segment.before));
+            self.add(Param { fix, ..Param::encoded(name, segment.value) }, goals, said);
         }
     }
 
     fn add_object(&mut self, text: &'a str, goals: &[GoalSettings], said: &[bool]) {
         let read = json_body::members(text, &mut |name: Cow<'a, str>, value: &'a RawValue| {
             let name = match name {
-                Cow::Borrowed(name) => Cow::Borrowed(name.trim()),
-                Cow::Owned(name) => Cow::Owned(name.trim().to_owned()),
+                Cow::Borrowed(name) => Cow::Borrowed(trim(name)),
+                Cow::Owned(name) => Cow::Owned(trim(&name).to_owned()),
             };
             self.add(Param::json(name, value.get()), goals, said);
         });
@@ -273,7 +316,7 @@ impl<'a> Params<'a> {
         }
         param.role = Role::of(&param.name, goals);
         if param.role == Role::Currency && param.name.len() < "currency".len() {
-            param.fix = Some(Fix::HtmlMangled);
+            param.fix = Some((Fix::HtmlMangled, "&curren"));
         }
         let mut query = self.list.iter().zip(said);
         if query.any(|(q, said)| *said && q.name.eq_ignore_ascii_case(&param.name)) {
@@ -298,7 +341,7 @@ pub(crate) fn decode(raw: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Without surrounding space, and without one or two pairs of quotes.
-fn clean(text: &str) -> &str {
+pub(crate) fn clean(text: &str) -> &str {
     let plain = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\''));
     if plain(text.as_bytes().first()) && plain(text.as_bytes().last()) {
         return text;
@@ -316,11 +359,20 @@ fn clean(text: &str) -> &str {
     text
 }
 
-fn trim(text: &str) -> &str {
-    text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}'))
+/// Without surrounding space of any width, byte order marks among it.
+pub(crate) fn trim(text: &str) -> &str {
+    text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c))
 }
 
+pub(crate) fn is_invisible(sign: char) -> bool {
+    matches!(sign, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
+}
+
+/// True for what senders write where they have nothing to say, also in brackets: `(none)`, `{}`.
 fn is_absent(text: &str) -> bool {
+    let brackets = [("(", ")"), ("[", "]"), ("{", "}"), ("<", ">")];
+    let inner = brackets.iter().find_map(|(open, close)| text.strip_prefix(open)?.strip_suffix(close));
+    let text = inner.map_or(text, trim);
     match text.len() {
         0 => true,
         1 => text == "-",

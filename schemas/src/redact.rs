@@ -11,7 +11,7 @@ use crate::{
     event::Raw,
     json_body::{self, Body, BodyKind, Piece},
     params::{self, Param, RawRequest, Value},
-    segments::Segments,
+    segments::{Segments, decode_whole},
 };
 
 /// Replaces a value: gets the name in lower case and the decoded value.
@@ -63,6 +63,18 @@ fn replacement(name: &str, param: &Param, names: &[String], hash: Hash) -> Optio
 }
 
 fn redact_encoded(text: &str, names: &[String], hash: Hash) -> String {
+    if names.is_empty() {
+        return text.to_owned();
+    }
+    // What was encoded as a whole is kept decoded only where something in it must not be kept.
+    if let Some(decoded) = decode_whole(text.trim_ascii()) {
+        let kept = redact_parameters(&decoded, names, hash);
+        return if kept == decoded { text.to_owned() } else { kept };
+    }
+    redact_parameters(text, names, hash)
+}
+
+fn redact_parameters(text: &str, names: &[String], hash: Hash) -> String {
     let mut out = String::with_capacity(text.len() + 16);
     let mut copied = 0;
     for segment in Segments::new(text, true) {

@@ -19,9 +19,18 @@ pub mod code {
     pub const CLICK_ELSEWHERE: &str = "click_in_other_parameter";
     /// Surrounding space or quotes were removed.
     pub const TRIMMED: &str = "trimmed";
+    /// A click id of ours that was cut or changed; another name was taken.
+    pub const DAMAGED_CLICK: &str = "damaged_click_left_out";
     pub const MACRO: &str = "macro_left_out";
     pub const HTML: &str = "html_mangled";
     pub const SECOND_QUESTION_MARK: &str = "second_question_mark";
+    /// The parameters follow the token without the `?` that belongs there.
+    pub const GLUED: &str = "glued_to_token";
+    pub const SEMICOLON: &str = "semicolon_for_ampersand";
+    pub const JSON_ESCAPED: &str = "json_escaped_ampersand";
+    /// Brackets or quotes around a name.
+    pub const NAME: &str = "name_in_brackets";
+    pub const DECODED_WHOLE: &str = "encoded_as_a_whole";
     pub const JSON_AS_FORM: &str = "json_sent_as_form";
     pub const BODY: &str = "body_not_read";
     pub const CURRENCY_SIGN: &str = "currency_sign";
@@ -68,7 +77,10 @@ impl Remarks {
     }
 
     pub(crate) fn note_trimmed(&mut self, param: &Param) {
-        self.note(code::TRIMMED, || format!("space or signs around the value of {} were removed", shown(param)));
+        self.note(code::TRIMMED, || match param.value() {
+            Value::Text { text, .. } => format!("{} was read as {}", shown(param), cut(&text)),
+            _ => format!("space or signs around the value of {} were removed", shown(param)),
+        });
     }
 
     pub(crate) fn note_nested(&mut self, param: &Param) {
@@ -77,18 +89,25 @@ impl Remarks {
 
     pub(crate) fn note_fixes(&mut self, params: &Params) {
         for param in params.list.iter().filter(|p| p.role != Role::Other) {
-            let name = cut(&param.name);
-            match param.fix {
-                None => {}
-                Some(Fix::HtmlMangled) => {
-                    self.note(code::HTML, || format!("the name was damaged by HTML; it was read as {name}"));
-                }
-                Some(Fix::SecondQuestionMark) => {
-                    self.note(code::SECOND_QUESTION_MARK, || {
-                        format!("{name} stood behind a second ?; it was read as a parameter")
-                    });
-                }
-            }
+            let Some((fix, before)) = param.fix else { continue };
+            let code = match fix {
+                Fix::HtmlMangled => code::HTML,
+                Fix::SecondQuestionMark => code::SECOND_QUESTION_MARK,
+                Fix::Glued => code::GLUED,
+                Fix::Semicolon => code::SEMICOLON,
+                Fix::JsonEscaped => code::JSON_ESCAPED,
+                Fix::Name => code::NAME,
+            };
+            let (before, after) = (cut(before), cut(&param.name));
+            self.note(code, || match fix {
+                Fix::Glued => format!("what follows the token begins without ?: {before} was read as ?{after}"),
+                Fix::Semicolon => format!(";{before} was read as &{after}"),
+                Fix::Name => format!("{before} was read as {after}"),
+                _ => format!("{before} was read as &{after}"),
+            });
+        }
+        if let Some((before, after)) = params.decoded_whole {
+            self.note(code::DECODED_WHOLE, || format!("{} was read as {}", cut(before), cut(after)));
         }
         if params.json_as_form {
             self.note(code::JSON_AS_FORM, || {
