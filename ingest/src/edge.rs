@@ -63,16 +63,18 @@ impl Edge {
     }
 }
 
-/// `/c/{link}` or `/post-back/{token}`, and the name in it.
+/// `/c/{link}` or `/post-back/{token}`, and what follows. A token is told from what was glued to it by its reader.
 fn route(path: &str) -> (Route, &str) {
-    let known = if let Some(link) = path.strip_prefix("/c/") {
-        (Route::Click, link)
-    } else if let Some(token) = path.strip_prefix("/post-back/") {
-        (Route::PostBack, token)
-    } else {
-        (Route::Other, "")
-    };
-    if known.1.is_empty() || known.1.as_bytes().contains(&b'/') { (Route::Other, "") } else { known }
+    const POST_BACK: &str = "post-back/";
+    let path = path.trim_start_matches('/');
+    if let Some(link) = path.strip_prefix("c/") {
+        let known = !link.is_empty() && !link.contains('/');
+        return if known { (Route::Click, link) } else { (Route::Other, "") };
+    }
+    match path.split_at_checked(POST_BACK.len()) {
+        Some((place, token)) if place.eq_ignore_ascii_case(POST_BACK) && !token.is_empty() => (Route::PostBack, token),
+        _ => (Route::Other, ""),
+    }
 }
 
 fn within_bounds(target: &Target, headers: &HeaderMap) -> Result<(), Refusal> {
@@ -111,8 +113,11 @@ mod tests {
     #[test]
     fn only_two_routes_lead_somewhere() {
         assert_eq!(route("/c/abc"), (Route::Click, "abc"));
-        assert_eq!(route("/post-back/abc"), (Route::PostBack, "abc"));
-        for path in ["/", "*", "", "/c", "/c/", "/c/a/b", "/post-back/", "/post-back/a/", "/C/abc", "/v1/accounts"] {
+        for path in ["/post-back/abc", "//post-back/abc", "/Post-Back/abc", "post-back/abc"] {
+            assert_eq!(route(path), (Route::PostBack, "abc"), "{path}");
+        }
+        assert_eq!(route("/post-back//abc&dyn=a/b"), (Route::PostBack, "/abc&dyn=a/b"));
+        for path in ["/", "*", "", "/c", "/c/", "/c/a/b", "/post-back/", "/post-backs/a", "/C/abc", "/v1/accounts"] {
             assert_eq!(route(path), (Route::Other, ""), "{path}");
         }
     }

@@ -16,10 +16,11 @@ use schemas::{
     bounds::DEFAULT_REPEAT_WINDOW_S,
     event::{self, Hit, HitSettings, Name, Reading},
     goal::Dedup,
-    id::{alias_shard, token_is_well_formed},
+    id::alias_shard,
     interpret::{self, RawRequest},
     redact,
     settings::AccountSettings,
+    target::PostBackTarget,
 };
 use std::{
     net::{IpAddr, SocketAddr},
@@ -43,6 +44,8 @@ struct PostBack<'a> {
     from: IpAddr,
     method: &'a Method,
     headers: &'a HeaderMap,
+    target: &'a PostBackTarget<'a>,
+    /// As received; what was glued to the token is a part of it.
     query: &'a [u8],
     body: Bytes,
 }
@@ -53,16 +56,14 @@ impl Edge {
         head: &Parts,
         query: &[u8],
         body: &mut Incoming,
-        token: &str,
+        path: &str,
         peer: SocketAddr,
     ) -> Answer {
         if !matches!(head.method, Method::GET | Method::HEAD | Method::POST) {
             return answer::BAD_METHOD.allow("GET, HEAD, POST").into();
         }
-        if !token_is_well_formed(token) {
-            return answer::UNKNOWN_TOKEN.into();
-        }
-        let account = match self.account(token).await {
+        let Some(target) = PostBackTarget::read(path) else { return answer::UNKNOWN_TOKEN.into() };
+        let account = match self.account(&target.token).await {
             Ok(account) => account,
             Err(refusal) => return refusal.into(),
         };
@@ -75,7 +76,8 @@ impl Edge {
             from: address::client(peer, &head.headers, &self.config.trusted_proxies),
             method: &head.method,
             headers: &head.headers,
-            query,
+            target: &target,
+            query: &target.query(query),
             body: Bytes::new(),
         };
         self.take(&mut postback, body).await.unwrap_or_else(Answer::from)
@@ -100,6 +102,9 @@ impl Edge {
         if let (None, Some(per_second)) = (refused, account.record.rate_limit) {
             let taken = self.limits.take(&account_key(account), per_second);
             taken.map_err(|wait| answer::RATE_LIMITED.retry_after(wait.as_secs() + 1))?;
+        }
+        if let Some(rest) = postback.target.removed_from(&postback.body) {
+            postback.body = rest.into();
         }
         let hits = postback.read(|value| self.hash(account, value), refused)?;
         if let Some(reason) = refused
@@ -159,11 +164,14 @@ impl PostBack<'_> {
             return Some(Reason::AddressNotAllowed);
         }
         let Some(rule) = &self.account.record.hmac else { return None };
+        // The sign that stands where `?` should is none of the query's.
+        let glued = self.target.is_glued() && matches!(self.query.first(), Some(b'&' | b';' | b'/'));
+        let query = if glued { &self.query[1..] } else { self.query };
         let signed = self
             .account
             .hmac_secret
             .as_ref()
-            .is_some_and(|secret| auth::signature_is_right(rule, secret, self.headers, self.query, &self.body));
+            .is_some_and(|secret| auth::signature_is_right(rule, secret, self.headers, query, &self.body));
         (!signed).then_some(Reason::BadSignature)
     }
 

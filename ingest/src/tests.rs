@@ -2,6 +2,7 @@
 
 mod click;
 mod connection;
+mod glued;
 mod harness;
 mod hostile;
 mod postback;

@@ -59,8 +59,9 @@ fn usable(raw: &str) -> Option<String> {
         false => percent_decode(raw.as_bytes()).collect(),
     };
     let text = String::from_utf8(decoded).ok()?;
-    let fits = !text.trim().is_empty() && text.len() <= NAME_BYTES && !text.chars().any(char::is_control);
-    fits.then_some(text)
+    // As a postback is read, so that the two are the same.
+    let text = schemas::name::clean(&text);
+    schemas::name::is_well_formed(text).then(|| text.to_owned())
 }
 
 const PURPOSES: [HeaderName; 4] = [

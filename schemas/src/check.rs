@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::{
-    Amount, ClickId, Currency, Reason, Time,
+    Amount, Currency, Reason, Time,
     catalog::Program,
     catalogue,
     event::{Correction, GoalReading, Money, Name, Reading},
@@ -17,6 +17,7 @@ use crate::{
     json_body::Piece,
     landing::explain_link,
     macros::is_macro,
+    own,
     params::{Param, Params, Role, Value},
     settings::AccountSettings,
     status::State,
@@ -334,13 +335,13 @@ pub fn is_absent(text: &str) -> bool {
 
 /// True where the text would be taken for one of our own click ids, with whatever signs stand around it.
 pub fn is_own_click(text: &str) -> bool {
-    ClickId::parse(text.trim_matches(|c: char| !c.is_ascii_alphanumeric()).as_bytes()).is_some()
+    own::find(&own::decoded(text.as_bytes()), Time::from_ms(i64::MAX)).id.is_some()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id;
+    use crate::{ClickId, id};
 
     fn checked(url: &str) -> CheckResult {
         check(url, &AccountSettings::generic("t", "a"), None)

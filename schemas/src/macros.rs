@@ -114,7 +114,7 @@ fn is_broken(value: &[u8]) -> bool {
         _ => return false,
     };
     let inner = name.strip_suffix(b"%").map(|inner| inner.strip_suffix(b"%").unwrap_or(inner));
-    inner.is_some_and(|inner| !inner.is_empty() && inner.iter().all(|b| is_word_byte(*b)))
+    inner.is_some_and(is_word)
 }
 
 /// How much else may stand beside a placeholder.

@@ -149,6 +149,8 @@ impl<'a> Candidates<'a> {
             let Role::Click(rank) = param.role else { continue };
             let (text, cleaned) = match param.value() {
                 Value::Absent => continue,
+                // Our own id in the signs of a macro was replaced.
+                Value::Macro if own_in(param, receipt).id.is_some() => continue,
                 Value::Macro => {
                     found.first_macro = found.first_macro.or(Some(at));
                     remarks.note_macro(param);

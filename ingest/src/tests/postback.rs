@@ -65,7 +65,7 @@ async fn a_strict_account_gets_400_with_the_same_body() {
 async fn an_unknown_token_is_404() {
     let edge = Edge::start().await;
     let garbage = ["x", "0123456789abcdefghjkmnpqrstvwxyz", "%00", "..%2f..", "a%20b"].map(str::to_owned);
-    for unknown in garbage.into_iter().chain([new_token(&[9; 28]), token(1).to_uppercase(), token(1) + "/"]) {
+    for unknown in garbage.into_iter().chain([new_token(&[9; 28]), token(1) + "x", token(1)[1..].to_owned()]) {
         for method in ["GET", "HEAD", "POST"] {
             let answer = edge.request(method, &format!("/post-back/{unknown}?dyn=a&signups=1")).send().await.unwrap();
             assert_eq!(answer.status(), 404, "{method} {unknown}");

@@ -131,7 +131,7 @@ fn place(view: &View, tenant: &str, input: &ClickInput) -> Result<Place, Refusal
 }
 
 fn foreign_id(text: &str) -> Result<String, Refusal> {
-    let text = text.trim();
+    let text = name::clean(text);
     if check::is_absent(text) {
         return Err(Refusal::MissingId);
     }

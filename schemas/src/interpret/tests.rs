@@ -1,3 +1,5 @@
+mod names;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
