@@ -174,15 +174,26 @@ fn placeholder(text: &[u8]) -> Option<Placeholder> {
         }
         b'#' | b'%' | b'$' if signs > 1 => paired(text, signs, Anything, is_expression),
         b'#' | b'%' | b'$' | b'@' => {
-            let single = || paired(text, signs, Separators, is_word);
-            let named = || (first == b'$' && signs == 1).then(|| variable(text)).flatten();
-            single().or_else(named)
+            let pair = paired(text, signs, Separators, is_word);
+            match pair {
+                // `$a_$b`: the second sign begins another one.
+                Some(pair) if first != b'$' || !text.get(pair.end).is_some_and(u8::is_ascii_alphanumeric) => Some(pair),
+                _ if first == b'$' => variable(text),
+                _ => None,
+            }
         }
         b'!' => paired(text, signs, if signs > 1 { Separators } else { Nothing }, is_word),
-        b'_' if signs > 1 => paired(text, signs, Separators, is_word),
+        b'_' if signs > 1 => underscored(text, signs).or_else(|| paired(text, signs, Separators, is_word)),
         b'_' => None,
         _ => paired(text, signs, Nothing, is_word),
     }
+}
+
+/// `__A__B__`: the sign may stand in the name, too.
+fn underscored(text: &[u8], signs: usize) -> Option<Placeholder> {
+    let end = text.iter().take_while(|b| is_word_byte(**b)).count();
+    let inner = text[signs..end].strip_suffix(&text[..signs])?;
+    is_word(inner).then_some(Placeholder { end, beside: Beside::Separators })
 }
 
 /// `$x`, beside nothing but more of its kind; `$50` and `$A50` are prices.

@@ -126,7 +126,7 @@ pub(crate) fn decode_whole(text: &str) -> Option<String> {
             None => break,
         }
     }
-    Some(whole)
+    whole.contains('=').then_some(whole)
 }
 
 fn decode_whole_once(text: &str) -> Option<String> {
@@ -143,7 +143,7 @@ fn decode_whole_once(text: &str) -> Option<String> {
     if names_nothing && !decoded.contains('=') && full_width(&decoded) {
         decoded = decoded.chars().map(half_width).collect();
     }
-    decoded.contains('=').then_some(decoded)
+    Some(decoded)
 }
 
 /// The ASCII sign that a full-width one stands for.
@@ -188,8 +188,11 @@ impl<'a> Segments<'a> {
     pub(crate) fn new(text: &'a str, in_urls: bool) -> Self {
         let (path, rest) = split_path(text);
         let separator = separator(rest);
-        let first = rest.as_bytes().first() == Some(&separator) && rest.as_bytes().get(1) != Some(&separator);
-        Segments { path, rest, separator, fix: first.then_some(Fix::Glued), pending: None, in_urls }
+        let glued = match rest.as_bytes() {
+            [first, second, ..] => path.is_empty() && *first == separator && *second != separator,
+            _ => false,
+        };
+        Segments { path, rest, separator, fix: glued.then_some(Fix::Glued), pending: None, in_urls }
     }
 
     fn segment(&mut self, name: &'a str, value: &'a str, mended: Option<(&Hidden, &'a str)>) -> Segment<'a> {

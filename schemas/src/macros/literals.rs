@@ -114,7 +114,6 @@ pub(super) fn is_literal(value: &[u8]) -> bool {
         }
     }
     let joined = &joined[..length];
-    let known = |list: &[&str], word: &[u8]| list.binary_search_by(|known| known.as_bytes().cmp(word)).is_ok();
     if known(IDS, joined) {
         return true;
     }
@@ -129,9 +128,16 @@ pub(super) fn is_literal(value: &[u8]) -> bool {
     }
 }
 
+fn known(list: &[&str], word: &[u8]) -> bool {
+    list.binary_search_by(|known| known.as_bytes().cmp(word)).is_ok()
+}
+
 /// Without the words that tell the user to put something there.
 fn core(mut word: &[u8]) -> &[u8] {
     loop {
+        if [IDS, WORDS, TOLD].into_iter().any(|list| known(list, word)) {
+            return word;
+        }
         let shorter = BEFORE
             .iter()
             .find_map(|before| word.strip_prefix(before.as_bytes()))
@@ -157,7 +163,7 @@ mod tests {
 
     #[test]
     fn lists_are_sorted() {
-        assert!(IDS.is_sorted() && WORDS.is_sorted());
+        assert!(IDS.is_sorted() && WORDS.is_sorted() && TOLD.is_sorted());
     }
 
     #[test]
