@@ -47,9 +47,15 @@ fn decode_signs(raw: &[u8]) -> Vec<u8> {
         _ => None,
     };
     let mut out = Vec::with_capacity(raw.len());
-    let mut at = 0;
+    let (mut at, mut percent) = (0, false);
     while at < raw.len() {
-        let (byte, step) = sign(&raw[at..]).map_or((raw[at], 1), |sign| (sign, 3));
+        let found = sign(&raw[at..]);
+        // A decoded sign and that of an encoded byte are no double sign.
+        if percent && found.is_none() && raw[at] == b'%' {
+            out.push(0);
+        }
+        percent = found == Some(b'%');
+        let (byte, step) = found.map_or((raw[at], 1), |sign| (sign, 3));
         out.push(byte);
         at += step;
     }
@@ -136,7 +142,8 @@ fn holds_placeholder(value: &[u8]) -> bool {
     let (mut at, mut weak, mut other) = (0, false, false);
     while at < value.len() {
         let Some(found) = placeholder(&value[at..]) else {
-            other |= value[at].is_ascii_alphanumeric() || value[at] >= 0x80;
+            // Quotes within a value are JSON's.
+            other |= value[at].is_ascii_alphanumeric() || matches!(value[at], b'"' | 0x80..);
             at += 1;
             continue;
         };
