@@ -124,17 +124,16 @@ impl Edge {
 
     async fn record(&self, postback: &PostBack<'_>, hits: Hits, refused: Option<Reason>) -> Result<Answer, Refusal> {
         let Hits { drafts, said, array } = hits;
-        let ids: Vec<EventId> = drafts.iter().map(|draft| draft.id).collect();
         let receipts = match timeout(self.config.durable, self.log.append_all(drafts)).await {
             Ok(Ok(receipts)) => receipts,
             Ok(Err(_)) | Err(_) => return Err(answer::NOT_DURABLE.retry_after(RETRY_SECONDS)),
         };
-        let mut told = Vec::with_capacity(ids.len());
-        for ((id, receipt), reject) in ids.into_iter().zip(receipts).zip(&said) {
+        let mut told = Vec::with_capacity(said.len());
+        for ((id, reject), receipt) in said.iter().zip(receipts) {
             self.meters.hit(reject.as_ref().map(|(reason, _)| *reason));
-            told.push(Told::new(id, receipt, reject.as_ref().map(|(reason, hint)| (*reason, hint.as_deref()))));
+            told.push(Told::new(*id, receipt, reject.as_ref().map(|(reason, hint)| (*reason, hint.as_deref()))));
         }
-        let all_rejected = said.iter().all(Option::is_some);
+        let all_rejected = said.iter().all(|(_, reject)| reject.is_some());
         let refused_with = match refused {
             Some(Reason::AddressNotAllowed) => Some(StatusCode::FORBIDDEN),
             Some(_) => Some(StatusCode::UNAUTHORIZED),
@@ -148,7 +147,7 @@ impl Edge {
 /// The hits of one request; `said` is what the sender is told of each, if it was rejected.
 struct Hits {
     drafts: Vec<Draft>,
-    said: Vec<Option<(Reason, Option<String>)>>,
+    said: Vec<(EventId, Option<(Reason, Option<String>)>)>,
     array: bool,
 }
 
@@ -207,8 +206,10 @@ impl PostBack<'_> {
                 reading.reject = Some(reason);
                 reading.hint = None;
             }
-            hits.said.push(reading.reject.map(|reason| (reason, reading.hint.clone())));
-            hits.drafts.push(self.draft(raw, reading));
+            let reject = reading.reject.map(|reason| (reason, reading.hint.clone()));
+            let draft = self.draft(raw, reading);
+            hits.said.push((draft.id, reject));
+            hits.drafts.push(draft);
         }
         Ok(hits)
     }

@@ -30,8 +30,11 @@ impl Receipt {
 
     /// The last of every partition and run, with commas between: who waits for these has waited for all.
     pub fn last_of_each(all: impl IntoIterator<Item = Receipt>) -> String {
-        let mut last: Vec<Receipt> = Vec::with_capacity(1);
-        for receipt in all {
+        let mut all = all.into_iter();
+        let Some(first) = all.next() else { return String::new() };
+        let Some(second) = all.next() else { return first.to_string() };
+        let mut last = vec![first];
+        for receipt in std::iter::once(second).chain(all) {
             match last.iter_mut().find(|known| known.is_comparable(&receipt)) {
                 Some(known) => *known = receipt.max(*known),
                 None => last.push(receipt),
