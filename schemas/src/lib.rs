@@ -11,6 +11,7 @@ pub mod catalogue;
 pub mod chain;
 pub mod check;
 pub mod conversion_record;
+mod currency_mark;
 pub mod event;
 pub mod goal;
 pub mod id;

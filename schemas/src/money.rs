@@ -111,9 +111,18 @@ impl schemars::JsonSchema for Amount {
 
 /// Crypto assets that programs pay in.
 const CRYPTO: &[&str] = &[
-    "ADA", "BCH", "BNB", "BTC", "BUSD", "DAI", "DASH", "DOGE", "DOT", "EOS", "ETC", "ETH", "LTC", "MATIC", "NEAR",
-    "SHIB", "SOL", "TON", "TRX", "TUSD", "USDC", "USDT", "XLM", "XMR", "XRP", "ZEC",
+    "AAVE", "ADA", "ALGO", "APT", "ARB", "ATOM", "AVAX", "BCH", "BNB", "BSV", "BTC", "BTG", "BUSD", "DAI", "DASH",
+    "DOGE", "DOT", "EOS", "ETC", "ETH", "EURC", "EURT", "FDUSD", "FIL", "HBAR", "ICP", "LINK", "LTC", "MATIC", "NEAR",
+    "NEO", "PEPE", "POL", "PYUSD", "QTUM", "SHIB", "SOL", "SUI", "TON", "TRX", "TUSD", "UNI", "USDC", "USDD", "USDT",
+    "VET", "WBTC", "XLM", "XMR", "XRP", "XTZ", "ZEC",
 ];
+
+/// ISO 4217 codes that stand for no money: none, and one for tests.
+const NO_MONEY: &[&str] = &["XTS", "XXX"];
+
+pub(crate) fn is_crypto(currency: Currency) -> bool {
+    CRYPTO.contains(&currency.code())
+}
 
 /// An ISO 4217 code or one of the listed crypto assets, upper case.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -129,6 +138,11 @@ impl Currency {
 
     pub fn code(self) -> &'static str {
         self.0
+    }
+    /// By its three digits in ISO 4217, such as `978`.
+    pub fn from_number(text: &str) -> Option<Currency> {
+        let number = (text.len() == 3 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())??;
+        iso_currency::Currency::from_numeric(number)?.code().parse().ok()
     }
 }
 
@@ -150,7 +164,7 @@ impl FromStr for Currency {
             _ => {}
         }
         if let Some(iso) = iso_currency::Currency::from_code(code) {
-            return Ok(Self(iso.code()));
+            return if NO_MONEY.contains(&code) { Err(BadCurrency) } else { Ok(Self(iso.code())) };
         }
         CRYPTO.iter().find(|known| **known == code).map(|known| Self(known)).ok_or(BadCurrency)
     }
@@ -210,8 +224,21 @@ mod tests {
     fn currencies_are_known_codes() {
         assert_eq!("eur".parse::<Currency>().unwrap().code(), "EUR");
         assert_eq!("usdt".parse::<Currency>().unwrap().code(), "USDT");
-        for bad in ["", "EURO", "{currency}", "rub,usd", "E1R", "ZZZ"] {
+        for bad in ["", "EURO", "{currency}", "rub,usd", "E1R", "ZZZ", "XXX", "xts"] {
             assert_eq!(bad.parse::<Currency>(), Err(BadCurrency), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_crypto_asset_has_an_iso_code() {
+        for code in CRYPTO {
+            assert_eq!(iso_currency::Currency::from_code(code), None, "{code}");
+            assert_eq!(code.parse::<Currency>().map(Currency::code), Ok(*code));
+        }
+        assert_eq!(Currency::from_number("978"), Some(Currency::EUR));
+        assert_eq!(Currency::from_number("643").map(Currency::code), Some("RUB"));
+        for bad in ["", "97", "0978", "000", "999", "9e2", "+97"] {
+            assert_eq!(Currency::from_number(bad), None, "{bad}");
         }
     }
 

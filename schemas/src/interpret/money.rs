@@ -2,15 +2,19 @@
 
 use crate::{
     Amount, Currency, Reason,
-    amount::{self, Mark},
+    amount::{self, Problem},
+    currency_mark::Mark,
     event::Money,
     interpret::remarks::{Picked, Remarks, code, cut, pick, shown},
-    params::{Param, Params, Role},
+    params::{Param, Params, Role, Value},
 };
 
 pub(crate) fn read(params: &Params, account: Currency, remarks: &mut Remarks) -> (Money, Currency) {
     let earning = read_amount(params, remarks, |role| if let Role::Earning(rank) = role { Some(rank) } else { None });
     let value = read_amount(params, remarks, |role| if let Role::Value(rank) = role { Some(rank) } else { None });
+    if matches!((&earning, &value), (Sent::Nothing, Sent::Nothing)) {
+        note_unknown_names(params, remarks);
+    }
     let explicit = read_currency(params, account, remarks);
     let mut money = Money::default();
     if matches!(earning, Sent::Unreadable) || matches!(value, Sent::Unreadable) {
@@ -48,14 +52,15 @@ impl Sent {
 fn read_amount(params: &Params, remarks: &mut Remarks, rank: impl Fn(Role) -> Option<u8>) -> Sent {
     let Some((param, picked)) = pick(params, remarks, rank) else { return Sent::Nothing };
     let read = match picked {
-        Picked::Text(text) => amount::read(&text).ok(),
-        Picked::Unreadable => None,
+        Picked::Text(text) => amount::read(&text),
+        Picked::Unreadable => Err(Problem::NoNumber),
     };
-    let Some(read) = read else {
-        remarks.note(code::AMOUNT, || {
-            format!("{} cannot be read as an amount and was left out: send a plain decimal such as 12.50", shown(param))
-        });
-        return Sent::Unreadable;
+    let read = match read {
+        Ok(read) => read,
+        Err(problem) => {
+            remarks.note(code::AMOUNT, || format!("{} was left out: {}", shown(param), problem.why()));
+            return Sent::Unreadable;
+        }
     };
     note_amount(param, &read, remarks);
     Sent::Amount(read.amount, read.mark)
@@ -66,6 +71,7 @@ fn note_amount(param: &Param, read: &amount::Read, remarks: &mut Remarks) {
         (read.decimal_comma, code::DECIMAL_COMMA),
         (read.thousands, code::THOUSANDS),
         (read.mark.is_some(), code::CURRENCY_SIGN),
+        (read.bracketed, code::NEGATIVE),
     ] {
         if found {
             remarks.note(code, || format!("{} was read as {}", shown(param), read.amount));
@@ -77,22 +83,92 @@ fn note_amount(param: &Param, read: &amount::Read, remarks: &mut Remarks) {
 fn read_currency(params: &Params, account: Currency, remarks: &mut Remarks) -> Result<Option<Currency>, ()> {
     let only = |role| (role == Role::Currency).then_some(0);
     let Some((param, picked)) = pick(params, remarks, only) else { return Ok(None) };
+    let mut fix = "send one ISO 4217 code such as EUR";
     if let Picked::Text(text) = picked {
         if let Ok(currency) = text.parse() {
             return Ok(Some(currency));
         }
-        // The rouble's code until 1998 is still in use.
-        let old = text.eq_ignore_ascii_case("RUR").then_some("RUB").and_then(|code| code.parse().ok());
-        let sign = || amount::read_sign(&text).and_then(|mark| mark.currency(None, account));
-        if let Some(currency) = old.or_else(sign) {
+        let meant = Mark::read(&text).and_then(|mark| mark.currency(None, account));
+        let list = list_of_currencies(&text, account);
+        let same = list.first().filter(|first| list.iter().all(|currency| currency == *first));
+        if let Some(currency) = meant.or_else(|| Currency::from_number(&text)).or_else(|| same.copied()) {
             remarks.note(code::CURRENCY_CODE, || format!("{} was read as {currency}", shown(param)));
             return Ok(Some(currency));
         }
+        if !list.is_empty() {
+            fix = "it lists several: keep one of them, or the sender's placeholder for the currency";
+        }
     }
-    remarks.note(code::CURRENCY, || {
-        format!("{} is no currency, so amounts were left out: send an ISO 4217 code such as EUR", shown(param))
-    });
+    remarks.note(code::CURRENCY, || format!("{} is not one currency, so amounts were left out: {fix}", shown(param)));
     Err(())
+}
+
+/// The entries of a list such as `rub,usd,eur`, as templates show it; empty if it is none.
+fn list_of_currencies(text: &str, account: Currency) -> Vec<Currency> {
+    const MOST: usize = 200;
+    let parts = || {
+        let parts = text.split([',', ';', '|', '/', ' ']).map(str::trim);
+        parts.filter(|part| !part.is_empty())
+    };
+    if text.len() > MOST || parts().count() < 2 {
+        return Vec::new();
+    }
+    let read = |part| Mark::read(part)?.currency(None, account);
+    parts().map(read).collect::<Option<_>>().unwrap_or_default()
+}
+
+/// Names of money that the contract does not list: what they mean is the sender's to say.
+const MONEY_WORDS: &[&str] = &[
+    "amount",
+    "bounty",
+    "cash",
+    "commission",
+    "cost",
+    "cpa",
+    "deposit",
+    "earning",
+    "earnings",
+    "ggr",
+    "income",
+    "money",
+    "ngr",
+    "payment",
+    "payout",
+    "price",
+    "profit",
+    "purchase",
+    "revenue",
+    "reward",
+    "sale",
+    "sum",
+    "total",
+    "turnover",
+    "value",
+];
+/// Words beside them that make them something else.
+const OTHER_WORDS: &[&str] =
+    &["count", "country", "date", "id", "method", "model", "name", "no", "number", "status", "system", "time", "type"];
+const MOST_NOTED: usize = 3;
+
+/// Money under a name that is not read is no money, but its sender should hear of it.
+fn note_unknown_names(params: &Params, remarks: &mut Remarks) {
+    let mut noted = 0;
+    for param in params.list.iter().filter(|p| p.role == Role::Other && sounds_like_money(&p.name)) {
+        let Value::Text { text, .. } = param.value() else { continue };
+        if noted == MOST_NOTED || amount::read(&text).is_err() {
+            continue;
+        }
+        noted += 1;
+        remarks.note(code::MONEY_UNREAD, || {
+            format!("{} was not read as money: send it as earning if the affiliate earns it, as value if the player paid it", shown(param))
+        });
+    }
+}
+
+fn sounds_like_money(name: &str) -> bool {
+    let is = |words: &[&str], word: &str| words.iter().any(|known| known.eq_ignore_ascii_case(word));
+    let words = || name.split(|c: char| !c.is_ascii_alphabetic());
+    words().any(|word| is(MONEY_WORDS, word)) && !words().any(|word| is(OTHER_WORDS, word))
 }
 
 /// The one currency of the hit. `None` if what was sent contradicts itself.
@@ -117,3 +193,6 @@ fn resolve(
     }
     Some(known.unwrap_or(account))
 }
+
+#[cfg(test)]
+mod tests;

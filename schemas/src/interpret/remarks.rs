@@ -37,6 +37,10 @@ pub mod code {
     pub const CURRENCY_CODE: &str = "currency_code";
     pub const DECIMAL_COMMA: &str = "decimal_comma";
     pub const THOUSANDS: &str = "thousands_separator";
+    /// An amount in brackets was read as a negative one.
+    pub const NEGATIVE: &str = "negative_in_brackets";
+    /// A parameter that sounds like money has a name that is not read.
+    pub const MONEY_UNREAD: &str = "money_not_read";
     pub const AMOUNT: &str = "amount_left_out";
     pub const CURRENCY: &str = "currency_left_out";
     /// Of several parameters for one thing, or several values of one, the first was taken.

@@ -441,7 +441,7 @@ fn amounts_and_currencies() {
         ("earning=$50", Some("50.00"), "USD", None, vec![code::CURRENCY_SIGN]),
         ("earning=50+USD&currency=usd", Some("50.00"), "USD", None, vec![code::CURRENCY_SIGN]),
         ("earning=$50&currency=EUR", None, "EUR", Some(InvalidCurrency), vec![code::CURRENCY_SIGN, code::CURRENCY]),
-        ("earning=5&currency=EURO", None, "EUR", Some(InvalidCurrency), vec![code::CURRENCY]),
+        ("earning=5&currency=COIN", None, "EUR", Some(InvalidCurrency), vec![code::CURRENCY]),
         ("earning=5&currency=rub,usd,eur", None, "EUR", Some(InvalidCurrency), vec![code::CURRENCY]),
         ("earning=5&currency=RUR", Some("5.00"), "RUB", None, vec![code::CURRENCY_CODE]),
         ("earning=5&currency=%E2%82%BD", Some("5.00"), "RUB", None, vec![code::CURRENCY_CODE]),
