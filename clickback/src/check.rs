@@ -9,7 +9,7 @@ use schemas::{
     check::{CheckResult, CheckedGoal, Kind, Would, check},
     event::Correction,
     settings::AccountSettings,
-    status::State,
+    status::{self, State},
 };
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ fn settings(program: &Program) -> AccountSettings {
     let mut settings = AccountSettings::generic("offline", "check");
     settings.program.clone_from(&program.id);
     let mut statuses = (*settings.statuses).clone();
-    statuses.extend(program.statuses.iter().map(|(word, meaning)| (word.trim().to_lowercase(), meaning.clone())));
+    status::lay_over(&mut statuses, &program.statuses);
     settings.statuses = statuses.into();
     settings.currency = program.currency.unwrap_or(settings.currency);
     if let Some(timezone) = &program.timezone {

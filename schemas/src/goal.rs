@@ -31,15 +31,50 @@ pub struct GoalSettings {
 
 /// Built-in goals from the shallowest to the deepest, with the words that mean them.
 pub const BUILT_IN: &[(&str, Dedup, &[&str])] = &[
-    ("signups", Dedup::Once, &["signup", "sign_up", "registration", "register", "registered", "reg", "lead", "leads"]),
+    (
+        "signups",
+        Dedup::Once,
+        &[
+            "signup",
+            "sign_up",
+            "signed_up",
+            "registration",
+            "registrations",
+            "complete_registration",
+            "new_registration",
+            "register",
+            "registered",
+            "reg",
+            "regs",
+            "lead",
+            "leads",
+        ],
+    ),
     (
         "firsttimedeposits",
         Dedup::Once,
-        &["firsttimedeposit", "ftd", "ftds", "first_deposit", "first_time_deposit", "firstdeposit", "first_dep", "fdp"],
+        &[
+            "firsttimedeposit",
+            "ftd",
+            "ftds",
+            "first_deposit",
+            "first_time_deposit",
+            "firstdeposit",
+            "first_dep",
+            "first_time_depositor",
+            "1st_deposit",
+            "1st_dep",
+            "fdp",
+            "ndc",
+        ],
     ),
-    ("deposits", Dedup::PerTransaction, &["deposit", "dep", "redeposit", "redep", "rebill"]),
-    ("sales", Dedup::PerTransaction, &["sale", "purchase", "order"]),
-    ("qualified", Dedup::Once, &["qftd", "qualified_ftd", "cpa"]),
+    (
+        "deposits",
+        Dedup::PerTransaction,
+        &["deposit", "dep", "redeposit", "redep", "repeat_deposit", "second_deposit", "rebill", "topup"],
+    ),
+    ("sales", Dedup::PerTransaction, &["sale", "purchase", "purchases", "order", "orders"]),
+    ("qualified", Dedup::Once, &["qftd", "qualified_ftd", "qualified_player", "qualification", "cpa"]),
     ("revshare", Dedup::PerTransaction, &["rs", "revenue_share", "rev_share"]),
 ];
 

@@ -35,6 +35,7 @@ pub mod status;
 pub mod target;
 pub mod time;
 mod unnumbered;
+pub mod word;
 
 pub use conversion_record::ConversionRecord;
 pub use event::{Event, EventBody};

@@ -1,9 +1,14 @@
 //! States of a conversion, and the maps from senders' status words to them.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::{goal, word};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -116,6 +121,13 @@ const REJECTED: &[&str] = &[
     "returned",
 ];
 
+/// Lays words over a map. A word takes the place of those that are written otherwise, but read as the same.
+pub fn lay_over(map: &mut StatusMap, own: &StatusMap) {
+    let keys: BTreeSet<String> = own.keys().map(|word| word::key(word)).collect();
+    map.retain(|word, _| !keys.contains(&word::key(word)));
+    map.extend(own.iter().map(|(word, meaning)| (word.trim().to_lowercase(), meaning.clone())));
+}
+
 /// The words that mean the same everywhere. Numbers are not among them: `1` is a sale here and a lead there.
 pub fn default_map() -> StatusMap {
     let mut map = StatusMap::new();
@@ -124,19 +136,42 @@ pub fn default_map() -> StatusMap {
             map.insert((*word).to_owned(), Meaning::state(state));
         }
     }
-    for (word, goal) in [
-        ("lead", "signups"),
-        ("reg", "signups"),
-        ("registration", "signups"),
-        ("signup", "signups"),
-        ("sale", "sales"),
-        ("ftd", "firsttimedeposits"),
-        ("first_dep", "firsttimedeposits"),
-        ("dep", "deposits"),
-        ("deposit", "deposits"),
-        ("rebill", "deposits"),
-    ] {
-        map.insert(word.to_owned(), Meaning::goal(goal));
+    for (name, _, aliases) in goal::BUILT_IN {
+        for word in aliases.iter().chain([name]) {
+            map.insert((*word).to_owned(), Meaning::goal(name));
+        }
     }
     map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_laid_over_take_the_place_of_their_other_spellings() {
+        let mut map = default_map();
+        let own = [
+            ("On-Hold ".to_owned(), Meaning::state(State::Rejected)),
+            ("first dep".to_owned(), Meaning::goal("sales")),
+            ("-1".to_owned(), Meaning::state(State::Pending)),
+        ];
+        lay_over(&mut map, &own.into());
+        lay_over(&mut map, &[("1".to_owned(), Meaning::state(State::Approved))].into());
+        let spelled = |key: &str| {
+            map.iter().filter(|(word, _)| word::key(word) == key).map(|(w, _)| w.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!((spelled("onhold"), spelled("firstdep")), (vec!["on-hold"], vec!["first dep"]));
+        assert_eq!((map["-1"].state, map["1"].state), (Some(State::Pending), Some(State::Approved)));
+        assert_eq!(map["hold"].state, Some(State::Pending));
+    }
+
+    #[test]
+    fn no_default_word_means_two_things() {
+        let mut meanings: BTreeMap<String, Meaning> = BTreeMap::new();
+        for (word, meaning) in default_map() {
+            let known = meanings.entry(word::key(&word)).or_insert_with(|| meaning.clone());
+            assert_eq!(*known, meaning, "{word}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use schemas::{
     goal::{self, Dedup, GoalSettings},
     settings::{AccountSettings, DEFAULT_REDACT},
     status::{self, StatusMap},
+    word,
 };
 
 use super::ClickPlace;
@@ -39,7 +40,7 @@ pub(super) struct Dialect {
 impl Dialect {
     pub(super) fn of(program: Program) -> Self {
         let mut statuses = status::default_map();
-        lay_over(&mut statuses, &program.statuses);
+        status::lay_over(&mut statuses, &program.statuses);
         Self { program: Arc::new(program), statuses: Arc::new(statuses) }
     }
 
@@ -60,10 +61,6 @@ impl Dialect {
         });
         Self::built_in(catalogue::GENERIC).unwrap_or(&NONE)
     }
-}
-
-fn lay_over(map: &mut StatusMap, own: &StatusMap) {
-    map.extend(own.iter().map(|(word, meaning)| (word.trim().to_lowercase(), meaning.clone())));
 }
 
 pub(super) fn settings(tenant: &str, account: &Account, dialect: &Dialect) -> AccountSettings {
@@ -104,7 +101,7 @@ fn statuses(own: &StatusMap, dialect: &Dialect) -> Arc<StatusMap> {
         return Arc::clone(&dialect.statuses);
     }
     let mut map = StatusMap::clone(&dialect.statuses);
-    lay_over(&mut map, own);
+    status::lay_over(&mut map, own);
     Arc::new(map)
 }
 
@@ -117,9 +114,9 @@ fn goals(own: &[AccountGoal]) -> Arc<Vec<GoalSettings>> {
     let mut goals = goal::built_in();
     let words = |goal: &AccountGoal| goal.aliases.iter().map(|alias| alias.trim().to_lowercase()).collect::<Vec<_>>();
     let claimed: BTreeSet<String> =
-        own.iter().flat_map(|goal| words(goal).into_iter().chain([goal.name.to_lowercase()])).collect();
+        own.iter().flat_map(|goal| words(goal).into_iter().chain([goal.name.clone()])).map(|w| word::key(&w)).collect();
     for goal in &mut goals {
-        goal.aliases.retain(|word| !claimed.contains(word));
+        goal.aliases.retain(|alias| !claimed.contains(&word::key(alias)));
     }
     for mine in own {
         let at = match goals.iter().position(|goal| goal.name.eq_ignore_ascii_case(&mine.name)) {
