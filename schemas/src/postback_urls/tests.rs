@@ -1,3 +1,5 @@
+mod dialects;
+
 use super::*;
 use crate::{
     ClickId, Currency, Reason, Time, catalogue,
