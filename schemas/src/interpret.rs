@@ -4,11 +4,13 @@
 //! stated bounds, and never fails: what cannot be understood is a `Reading` that says why and what to do.
 //! Invariant: a stored hit (`redact`, then `stored`) reads the same as the request that it was made from.
 
+mod elsewhere;
 mod goals;
 mod money;
 pub mod remarks;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use crate::{
     Reason, Time, bounds,
@@ -22,9 +24,6 @@ use crate::{
 use remarks::{Picked, Remarks, code, pick, shown};
 
 pub use crate::params::{RawRequest, encoded_text};
-
-/// Earlier times are counters or mistakes: 2000-01-01.
-const EARLIEST: Time = Time::from_ms(946_684_800_000);
 
 /// Reads a postback; more than one reading only for a JSON array.
 ///
@@ -86,7 +85,7 @@ fn read_hit(mut params: Params, settings: &AccountSettings, receipt: Time) -> Re
         currency: Some(currency),
         tid: read_id(&params, &mut remarks, |role| if let Role::Tid(rank) = role { Some(rank) } else { None }),
         player: read_id(&params, &mut remarks, |role| if let Role::Player(rank) = role { Some(rank) } else { None }),
-        ts: read_ts(&params, receipt, &mut remarks),
+        ts: times::read(&params, settings, receipt, &mut remarks),
         test: read_test(&params, &mut remarks),
         ..Reading::default()
     };
@@ -132,54 +131,6 @@ fn read_id(params: &Params, remarks: &mut Remarks, rank: impl Fn(Role) -> Option
         return None;
     }
     Some(id)
-}
-
-fn read_ts(params: &Params, receipt: Time, remarks: &mut Remarks) -> Option<Time> {
-    let (param, picked) = pick(params, remarks, |role| (role == Role::Ts).then_some(0))?;
-    let Picked::Text(text) = picked else { return None };
-    let (time, repaired) = parse_ts(&text);
-    let latest = receipt.plus_ms(bounds::CLICK_AHEAD_MS);
-    match time {
-        Some(time) if (EARLIEST..=latest).contains(&time) => {
-            if repaired {
-                remarks.note(code::TIME_READ, || format!("{} was read as {time}", shown(param)));
-            }
-            Some(time)
-        }
-        Some(time) => {
-            remarks
-                .note(code::TIME, || format!("{} is {time}, which cannot be; the receipt is the time", shown(param)));
-            None
-        }
-        None => {
-            remarks.note(code::TIME, || {
-                format!("{} is no time, so the receipt is: send unix seconds, milliseconds or RFC 3339", shown(param))
-            });
-            None
-        }
-    }
-}
-
-/// Unix seconds (perhaps with places), milliseconds, or RFC 3339. True if a `+` that had become a space was put back.
-fn parse_ts(text: &str) -> (Option<Time>, bool) {
-    let (whole, places) = text.split_once('.').unwrap_or((text, ""));
-    if !whole.is_empty() && whole.len() <= 15 && whole.bytes().chain(places.bytes()).all(|b| b.is_ascii_digit()) {
-        let Ok(number) = whole.parse::<i64>() else { return (None, false) };
-        let ms = if whole.len() >= 12 { number } else { number * 1_000 + thousandths(places) };
-        return (Some(Time::from_ms(ms)), false);
-    }
-    if let Ok(time) = text.parse() {
-        return (Some(time), false);
-    }
-    match text.rsplit_once(' ') {
-        Some((head, zone)) if head.contains('T') && zone.contains(':') => (format!("{head}+{zone}").parse().ok(), true),
-        _ => (None, false),
-    }
-}
-
-fn thousandths(places: &str) -> i64 {
-    let digits = places.bytes().chain(std::iter::repeat(b'0')).take(3);
-    digits.fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0'))
 }
 
 fn read_test(params: &Params, remarks: &mut Remarks) -> bool {

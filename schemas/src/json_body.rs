@@ -1,6 +1,6 @@
 //! Bodies of postbacks: which kind they are, and the hits and members of JSON ones.
 //!
-//! Refuses nested values: they are passed on as they stand, for nobody to read.
+//! Values are passed on as they stand; whether an object within an object is looked into is for `params` to say.
 
 use std::borrow::Cow;
 

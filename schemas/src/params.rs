@@ -48,6 +48,24 @@ pub(crate) enum Role {
 pub(crate) const DYN: u8 = 1;
 
 impl Role {
+    /// `data.click_id` and `data[click_id]` are a `click_id` that stands within something.
+    fn within(name: &str, goals: &[GoalSettings]) -> Role {
+        let name = name.trim_end_matches(']');
+        match name.rsplit_once(['.', '[']) {
+            Some((outer, inner)) if !outer.is_empty() => Role::of(inner, goals),
+            _ => Role::Other,
+        }
+    }
+
+    /// Whether two parameters say the same kind of thing.
+    fn is_like(self, other: Role) -> bool {
+        let kind = |role| match role {
+            Role::Count(_) => std::mem::discriminant(&Role::Word),
+            role => std::mem::discriminant(&role),
+        };
+        kind(self) == kind(other)
+    }
+
     fn of(name: &str, goals: &[GoalSettings]) -> Role {
         let mut lower = [0; 24];
         let Some(lower) = lower.get_mut(..name.len()) else { return Role::of_goal(name, goals) };
@@ -148,6 +166,8 @@ pub(crate) struct Param<'a> {
     pub fix: Option<(Fix, &'a str)>,
     raw: &'a str,
     form: Form,
+    /// It stands within something, so what stands outside comes first.
+    within: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -169,7 +189,7 @@ pub(crate) enum Value<'a> {
 
 impl<'a> Param<'a> {
     pub(crate) fn encoded(name: Cow<'a, str>, raw: &'a str) -> Self {
-        Param { name, role: Role::Other, fix: None, raw, form: Form::Encoded }
+        Param { name, role: Role::Other, fix: None, raw, form: Form::Encoded, within: false }
     }
 
     pub(crate) fn json(name: Cow<'a, str>, token: &'a str) -> Self {
@@ -179,7 +199,7 @@ impl<'a> Param<'a> {
             Some(b'n') => Form::JsonNull,
             _ => Form::JsonPlain,
         };
-        Param { name, role: Role::Other, fix: None, raw: token, form }
+        Param { name, role: Role::Other, fix: None, raw: token, form, within: false }
     }
 
     pub(crate) fn value(&self) -> Value<'a> {
@@ -274,7 +294,23 @@ impl<'a> Params<'a> {
             }
             Piece::Unread(why) => params.unread_body = Some(why),
         }
+        params.prefer_outer();
         params
+    }
+
+    /// What stands within something is not read where the same kind of thing is said outside: a hit that is understood without
+    /// it stays as it is.
+    fn prefer_outer(&mut self) {
+        let says = |param: &&Param| param.role != Role::Other && !matches!(param.value(), Value::Absent | Value::Macro);
+        if !self.list.iter().any(|param| param.within && param.role != Role::Other) {
+            return;
+        }
+        let outer: Vec<Role> = self.list.iter().filter(|p| !p.within).filter(says).map(|p| p.role).collect();
+        for param in self.list.iter_mut().filter(|param| param.within) {
+            if outer.iter().any(|role| role.is_like(param.role)) {
+                param.role = Role::Other;
+            }
+        }
     }
 
     /// Which of the parameters so far say something.
@@ -294,17 +330,44 @@ impl<'a> Params<'a> {
     }
 
     fn add_object(&mut self, text: &'a str, goals: &[GoalSettings], said: &[bool]) {
+        let mut objects = Vec::new();
         let read = json_body::members(text, &mut |name: Cow<'a, str>, value: &'a RawValue| {
-            let name = match name {
-                Cow::Borrowed(name) => Cow::Borrowed(trim(name)),
-                Cow::Owned(name) => Cow::Owned(trim(&name).to_owned()),
-            };
-            self.add(Param::json(name, value.get()), goals, said);
+            if value.get().starts_with('{') {
+                objects.push((self.list.len(), value.get()));
+            }
+            self.add(Param::json(trimmed(name), value.get()), goals, said);
         });
         if read.is_none() {
             // Half an object is not what the sender meant.
             self.list.truncate(said.len());
             self.unread_body = Some("it is not a JSON object");
+            return;
+        }
+        for (at, object) in objects {
+            self.add_members(at, object, goals, said);
+        }
+    }
+
+    /// What stands in an object within the object, one level deep: `{"data":{"click_id":…}}`, `{"click":{"id":…}}`,
+    /// `{"payout":{"value":…,"currency":…}}`.
+    fn add_members(&mut self, at: usize, object: &'a str, goals: &[GoalSettings], said: &[bool]) {
+        let Some((outer, role)) = self.list.get(at).map(|param| (param.name.clone(), param.role)) else { return };
+        let first = self.list.len();
+        // The whole text was read before, so this is an object.
+        json_body::members(object, &mut |name: Cow<'a, str>, value: &'a RawValue| {
+            let name = trimmed(name);
+            let place = self.list.len();
+            self.add(Param { within: true, ..Param::json(name.clone(), value.get()) }, goals, said);
+            let Some(added) = self.list.get_mut(place) else { return };
+            if role != Role::Other && ["id", "name", "code", "value"].iter().any(|what| name.eq_ignore_ascii_case(what))
+            {
+                added.role = role;
+            } else if added.role == Role::Other {
+                added.role = Role::of(&format!("{outer}_{name}"), goals);
+            }
+        });
+        if self.list[first..].iter().any(|param| param.role != Role::Other) {
+            self.list[at].role = Role::Other;
         }
     }
 
@@ -315,6 +378,10 @@ impl<'a> Params<'a> {
             return;
         }
         param.role = Role::of(&param.name, goals);
+        if param.role == Role::Other {
+            param.role = Role::within(&param.name, goals);
+            param.within |= param.role != Role::Other;
+        }
         if param.role == Role::Currency && param.name.len() < "currency".len() {
             param.fix = Some((Fix::HtmlMangled, "&curren"));
         }
@@ -338,6 +405,13 @@ pub(crate) fn decode(raw: &str) -> Option<Cow<'_, str>> {
     }
     let spaced = raw.replace('+', " ");
     percent_decode_str(&spaced).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
+}
+
+fn trimmed(name: Cow<'_, str>) -> Cow<'_, str> {
+    match name {
+        Cow::Borrowed(name) => Cow::Borrowed(trim(name)),
+        Cow::Owned(name) => Cow::Owned(trim(&name).to_owned()),
+    }
 }
 
 /// Without surrounding space, and without one or two pairs of quotes.

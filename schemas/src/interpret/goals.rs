@@ -6,7 +6,10 @@ use crate::{
     Reason,
     event::GoalReading,
     goal::{self, Dedup},
-    interpret::remarks::{Picked, Remarks, code, pick, shown},
+    interpret::{
+        elsewhere,
+        remarks::{Picked, Remarks, code, pick, shown},
+    },
     name::{fold, received_names},
     params::{Param, Params, Role, Value, same_word},
     settings::AccountSettings,
@@ -23,12 +26,22 @@ pub(crate) struct Wanted {
     pub understood: bool,
 }
 
+/// Of a word that is compared by its letters.
+const WORD_BYTES: usize = 64;
+
 pub(crate) fn read(params: &Params, settings: &AccountSettings, remarks: &mut Remarks) -> Wanted {
     let mut seen = Seen::default();
     seen.read_counts(params, settings, remarks);
     seen.read_words(params, settings, remarks);
     let status = Status::read(params, settings, remarks);
     seen.add_goal_of(&status, settings);
+    if seen.says_nothing()
+        && let Some((param, at)) = elsewhere::find(params, settings)
+    {
+        let goal = &settings.goals[at].name;
+        remarks.note(code::GOAL_ELSEWHERE, || format!("{} was read as event={goal}", shown(param)));
+        seen.add_word(at);
+    }
     let mut wanted = Wanted {
         state: status.meaning.and_then(|m| m.state),
         status: status.word.as_deref().map(ToOwned::to_owned),
@@ -197,6 +210,11 @@ impl Seen {
         }
     }
 
+    /// Nothing names a goal, or tries to.
+    fn says_nothing(&self) -> bool {
+        self.counts.is_empty() && self.words.is_empty() && !self.zero && self.problem.is_none()
+    }
+
     fn decide(&self) -> Decision {
         match (self.counts.as_slice(), self.words.as_slice()) {
             ([], []) => Decision::Nothing,
@@ -298,10 +316,11 @@ impl<'a> Status<'a> {
                 shown: shown(param),
             };
         };
-        let meaning = match settings.statuses.get(word.as_ref()) {
-            None => settings.statuses.get(&fold(&word)),
-            known => known,
-        };
+        let known = settings.statuses.get(word.as_ref()).or_else(|| settings.statuses.get(&fold(&word)));
+        let meaning = known.or_else(|| {
+            let bare = bare_word(&word)?;
+            settings.statuses.iter().find(|(known, _)| bare_word(known).as_ref() == Some(&bare)).map(|(_, m)| m)
+        });
         let problem = meaning.is_none().then_some(Reason::UnmappedStatus);
         let shown = match meaning {
             Some(meaning) if meaning.state.is_some() || meaning.goal.is_some() => String::new(),
@@ -315,10 +334,27 @@ impl<'a> Status<'a> {
     }
 }
 
-/// A name comes before an alias, and an alias of the account's own goals before those that everybody has.
-fn goal_of_word(word: &str, settings: &AccountSettings) -> Option<usize> {
-    let named = settings.goals.iter().position(|goal| same_word(&goal.name, word));
-    named.or_else(|| settings.goals.iter().rposition(|goal| goal.aliases.iter().any(|alias| same_word(alias, word))))
+/// A name comes before an alias, and an alias of the account's own goals before those that everybody has. Where the word as
+/// it stands is none of them, it is compared without the signs between its parts: `First Time-Deposit`.
+pub(super) fn goal_of_word(word: &str, settings: &AccountSettings) -> Option<usize> {
+    find_goal(settings, |known| same_word(known, word)).or_else(|| {
+        let bare = bare_word(word)?;
+        find_goal(settings, |known| bare_word(known).as_ref() == Some(&bare))
+    })
+}
+
+fn find_goal(settings: &AccountSettings, is: impl Fn(&str) -> bool) -> Option<usize> {
+    let named = settings.goals.iter().position(|goal| is(&goal.name));
+    named.or_else(|| settings.goals.iter().rposition(|goal| goal.aliases.iter().any(|alias| is(alias))))
+}
+
+/// Letters and digits of a word, folded. `None` if there are none, or far too many for a word.
+pub(super) fn bare_word(word: &str) -> Option<String> {
+    if word.len() > WORD_BYTES {
+        return None;
+    }
+    let bare: String = fold(word).chars().filter(|c| c.is_alphanumeric()).collect();
+    (!bare.is_empty()).then_some(bare)
 }
 
 fn parse_count(text: &str) -> Option<u64> {

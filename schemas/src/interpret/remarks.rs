@@ -49,11 +49,15 @@ pub mod code {
     pub const COUNT_ONCE: &str = "count_over_once";
     pub const COUNT: &str = "count_left_out";
     pub const EVENT: &str = "event_left_out";
+    /// A parameter that is not for it names the goal.
+    pub const GOAL_ELSEWHERE: &str = "goal_in_other_parameter";
     pub const NESTED: &str = "nested_value_left_out";
     pub const ENCODING: &str = "invalid_encoding";
     pub const TOO_LONG: &str = "too_long_left_out";
     pub const TIME: &str = "time_left_out";
     pub const TIME_READ: &str = "time_repaired";
+    /// A time without a zone is one of the account's.
+    pub const TIME_LOCAL: &str = "time_in_account_zone";
 }
 
 #[derive(Debug, Default)]

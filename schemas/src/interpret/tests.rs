@@ -1,4 +1,5 @@
 mod names;
+mod shapes;
 
 use std::sync::Arc;
 
