@@ -3,10 +3,11 @@
 //! Asked only for a hit that would be rejected because it names no goal. Refuses to choose: where two goals could be meant,
 //! none is found. An id or an amount is never taken for a count.
 
-use super::goals::{bare_word, goal_of_word};
+use super::goals::goal_of_word;
 use crate::{
     params::{Param, Params, Role, Value},
     settings::AccountSettings,
+    word,
 };
 
 /// Parts of a parameter's name that say that its value is a kind of event.
@@ -31,7 +32,7 @@ fn goal_of(param: &Param, settings: &AccountSettings) -> Option<usize> {
     if ["1", "true", "yes"].iter().any(|once| text.eq_ignore_ascii_case(once)) {
         return goal_of_word(&param.name, settings);
     }
-    let name = bare_word(&param.name)?;
+    let name = word::key(&param.name);
     // A number is a goal's number with somebody else, so only letters are a word here.
     let speaks = name == "et" || SPEAKING.iter().any(|part| name.contains(part));
     let is_word = text.chars().any(char::is_alphabetic);

@@ -14,6 +14,7 @@ use crate::{
     params::{Param, Params, Role, Value, same_word},
     settings::AccountSettings,
     status::{Meaning, State},
+    word,
 };
 
 #[derive(Debug, Default)]
@@ -26,8 +27,8 @@ pub(crate) struct Wanted {
     pub understood: bool,
 }
 
-/// Of a word that is compared by its letters.
-const WORD_BYTES: usize = 64;
+/// Of a word that is compared by its letters: no known one is longer.
+const WORD_BYTES: usize = 255;
 
 pub(crate) fn read(params: &Params, settings: &AccountSettings, remarks: &mut Remarks) -> Wanted {
     let mut seen = Seen::default();
@@ -317,10 +318,8 @@ impl<'a> Status<'a> {
             };
         };
         let known = settings.statuses.get(word.as_ref()).or_else(|| settings.statuses.get(&fold(&word)));
-        let meaning = known.or_else(|| {
-            let bare = bare_word(&word)?;
-            settings.statuses.iter().find(|(known, _)| bare_word(known).as_ref() == Some(&bare)).map(|(_, m)| m)
-        });
+        let similar = |(known, _): &(&String, &Meaning)| word.len() <= WORD_BYTES && word::same(known, &word);
+        let meaning = known.or_else(|| settings.statuses.iter().find(similar).map(|(_, meaning)| meaning));
         let problem = meaning.is_none().then_some(Reason::UnmappedStatus);
         let shown = match meaning {
             Some(meaning) if meaning.state.is_some() || meaning.goal.is_some() => String::new(),
@@ -338,23 +337,14 @@ impl<'a> Status<'a> {
 /// it stands is none of them, it is compared without the signs between its parts: `First Time-Deposit`.
 pub(super) fn goal_of_word(word: &str, settings: &AccountSettings) -> Option<usize> {
     find_goal(settings, |known| same_word(known, word)).or_else(|| {
-        let bare = bare_word(word)?;
-        find_goal(settings, |known| bare_word(known).as_ref() == Some(&bare))
+        // A word that is longer than any goal's would only be compared in vain.
+        if word.len() > WORD_BYTES { None } else { find_goal(settings, |known| word::same(known, word)) }
     })
 }
 
 fn find_goal(settings: &AccountSettings, is: impl Fn(&str) -> bool) -> Option<usize> {
     let named = settings.goals.iter().position(|goal| is(&goal.name));
     named.or_else(|| settings.goals.iter().rposition(|goal| goal.aliases.iter().any(|alias| is(alias))))
-}
-
-/// Letters and digits of a word, folded. `None` if there are none, or far too many for a word.
-pub(super) fn bare_word(word: &str) -> Option<String> {
-    if word.len() > WORD_BYTES {
-        return None;
-    }
-    let bare: String = fold(word).chars().filter(|c| c.is_alphanumeric()).collect();
-    (!bare.is_empty()).then_some(bare)
 }
 
 fn parse_count(text: &str) -> Option<u64> {
