@@ -167,3 +167,31 @@ async fn links_are_listed_read_and_changed() {
     assert_eq!(click.location.host_str(), Some("other.example"));
     server.refused(Method::GET, "/v1/links/nosuch", None, 404).await;
 }
+
+#[tokio::test]
+async fn health_says_what_is_wrong_since_when_and_what_to_do() {
+    let server = Server::start();
+    let (account, link) = server.account_with_link(json!({})).await;
+    let path = format!("/v1/accounts/{}/health?after=latest", account.id);
+    assert_eq!(server.get(&path).await["status"], "new");
+    for _ in 0..24 {
+        let click = server.follow_link(&link, "").await;
+        server.postback(&account, &format!("clickId={}&signups=1", click.id)).await.expect(200);
+    }
+    let health = server.get(&path).await;
+    assert_eq!((&health["status"], &health["problems"]), (&json!("healthy"), &json!([])), "{health}");
+    assert_eq!(health["looked_at"]["hits"], 24);
+
+    let mut broken = Vec::new();
+    for _ in 0..3 {
+        let answer = server.postback(&account, "clickId=%7Bclick_id%7D&signups=1").await.expect(200).json();
+        broken.insert(0, answer["hit"].clone());
+    }
+    let health = server.get(&path).await;
+    let problem = &health["problems"][0];
+    assert_eq!((&health["status"], &problem["code"]), (&json!("failing"), &json!("unreplaced_macro")), "{health}");
+    assert_eq!((&problem["examples"], &problem["usual_percent"]), (&json!(broken), &json!(0)), "{health}");
+    assert!(problem["fix"].as_str().unwrap().contains("{click_id}"), "{health}");
+    assert_eq!(health["since"], problem["since"]);
+    server.refused(Method::GET, "/v1/accounts/acc_none/health", None, 404).await;
+}

@@ -13,8 +13,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    ApiState, accounts, check, clicks, conversions, health, hits, keys, links, postback_urls, programs, reports,
-    reprocess,
+    ApiState, account_health, accounts, check, clicks, conversions, health, hits, keys, links, postback_urls, programs,
+    reports, reprocess,
 };
 use crate::report::{Measures, ReportRow};
 
@@ -119,6 +119,7 @@ pub fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(accounts::get, accounts::patch))
         .routes(routes!(accounts::rotate_token))
         .routes(routes!(postback_urls::get))
+        .routes(routes!(account_health::get))
         .routes(routes!(links::create, links::list))
         .routes(routes!(links::get, links::patch))
         .routes(routes!(programs::create, programs::list))

@@ -4,6 +4,7 @@
 //! Refuses: to decide about conversions and to keep anything of its own; writes go through the `Appender`.
 //! Invariant: a key sees its own tenant only, and a change is answered after it is durable and in force here.
 
+mod account_health;
 mod account_input;
 mod accounts;
 pub mod auth;

@@ -21,6 +21,7 @@ pub(crate) mod show;
 pub(crate) mod source;
 mod tally;
 mod walk;
+mod watch;
 
 use std::{
     path::Path,
@@ -43,7 +44,8 @@ pub use rows::{
     Report, ReportRow, StateCounts, Understood, What,
 };
 use schemas::{ClickId, EventId, bounds};
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{runtime::Handle, sync::watch::Receiver};
+pub use watch::{AccountHealth, Figures, Habit, HealthProblem, HealthStatus, LookedAt, watch};
 
 use crate::cluster::{positions::Positions, read::Reader, store::Store};
 
@@ -99,11 +101,7 @@ impl Reports {
     }
 
     /// Follows the live generation of a cluster's tables. `runtime`: where the database's driver runs.
-    pub fn cluster(
-        store: watch::Receiver<Arc<Store>>,
-        positions: watch::Receiver<Arc<Positions>>,
-        runtime: Handle,
-    ) -> Self {
+    pub fn cluster(store: Receiver<Arc<Store>>, positions: Receiver<Arc<Positions>>, runtime: Handle) -> Self {
         Self::Cluster(Reader::new(store, positions, runtime))
     }
 
