@@ -20,8 +20,9 @@ use crate::{
     params::{self, Params, Role},
     segments,
     settings::AccountSettings,
+    word,
 };
-use remarks::{Picked, Remarks, code, pick, shown};
+use remarks::{Picked, Remarks, code, cut, pick, shown};
 
 pub use crate::params::{RawRequest, encoded_text};
 
@@ -74,6 +75,8 @@ fn read_hit(mut params: Params, settings: &AccountSettings, receipt: Time) -> Re
     if let Some(why) = params.unread_body {
         report_body(why, chosen.name.is_some() && wanted.understood, &mut remarks);
     }
+    let tid = read_id(&params, &mut remarks, |role| if let Role::Tid(rank) = role { Some(rank) } else { None });
+    let tid = tid.filter(|tid| !names_no_transaction(tid, &wanted, &mut remarks));
     let mut reading = Reading {
         name: chosen.name,
         click: chosen.click,
@@ -83,7 +86,7 @@ fn read_hit(mut params: Params, settings: &AccountSettings, receipt: Time) -> Re
         status: wanted.status,
         unmapped: wanted.unmapped,
         currency: Some(currency),
-        tid: read_id(&params, &mut remarks, |role| if let Role::Tid(rank) = role { Some(rank) } else { None }),
+        tid,
         player: read_id(&params, &mut remarks, |role| if let Role::Player(rank) = role { Some(rank) } else { None }),
         ts: times::read(&params, settings, receipt, &mut remarks),
         test: read_test(&params, &mut remarks),
@@ -131,6 +134,18 @@ fn read_id(params: &Params, remarks: &mut Remarks, rank: impl Fn(Role) -> Option
         return None;
     }
     Some(id)
+}
+
+/// `0`, or what the goal or status is called: templates and systems without transaction ids send it with every hit, and taken
+/// for an id it would make a repeat of each true deposit but the first.
+fn names_no_transaction(tid: &str, wanted: &goals::Wanted, remarks: &mut Remarks) -> bool {
+    let is_goal = || wanted.goals.iter().any(|goal| word::same(&goal.goal, tid));
+    let is_status = || wanted.status.as_deref().is_some_and(|status| word::same(status, tid));
+    let nothing = tid.bytes().all(|b| b == b'0') || is_goal() || is_status();
+    if nothing {
+        remarks.note(code::TID, || format!("the transaction id {} names no transaction; it was left out", cut(tid)));
+    }
+    nothing
 }
 
 fn read_test(params: &Params, remarks: &mut Remarks) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
 use pipeline::clock;
-use schemas::{Time, time::DAY_MS};
+use schemas::{Time, bounds::PAGE_MAX, time::DAY_MS};
 
 use super::{
     ApiState, Inner, accounts, ask,
@@ -20,9 +20,9 @@ use crate::report::{
 
 /// How far back hits are looked at, and how many of them.
 const DAYS: i64 = 30;
-const HITS: usize = 2_000;
+const HITS: usize = PAGE_MAX;
 
-/// Healthy, or what is wrong since when, with examples and what to do: the newest 2,000 hits of 30 days against the account's
+/// Healthy, or what is wrong since when, with examples and what to do: the newest 1,000 hits of 30 days against the account's
 /// own habit.
 #[utoipa::path(get, path = "/v1/accounts/{id}/health", tag = "accounts", params(("id" = String, Path,), WaitQuery),
     responses((status = 200, body = AccountHealth), (status = "4XX", body = Problem)))]

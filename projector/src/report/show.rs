@@ -33,6 +33,7 @@ pub fn postback(account: &str, hit: &HitRow<'_>) -> PostbackRow {
         })
         .collect();
     let named = decision.named.or(decision.label);
+    let hint = owned(decision.hint).or_else(|| decision.reason.map(|reason| hint(reason, hit)));
     PostbackRow {
         hit: hit.id,
         time: hit.time,
@@ -43,7 +44,7 @@ pub fn postback(account: &str, hit: &HitRow<'_>) -> PostbackRow {
         remote: owned(hit.remote),
         outcome: decision.outcome,
         reason: decision.reason,
-        hint: owned(decision.hint.or(decision.reason.map(Reason::hint))),
+        hint,
         partial: decision.outcome != Status::Rejected && goals.iter().any(|goal| goal.outcome == Status::Rejected),
         corrections: decision
             .corrections
@@ -54,6 +55,26 @@ pub fn postback(account: &str, hit: &HitRow<'_>) -> PostbackRow {
         waiting_until: decision.waiting_until,
         goals,
         since_click_ms: decision.click.map(|(_, time)| hit.time.since(time)),
+    }
+}
+
+/// What is known of a reason, and of a repeat what it repeats: ids tell the time of their hits.
+fn hint(reason: Reason, hit: &HitRow<'_>) -> String {
+    let earlier = hit.decision.goals.iter().find_map(|goal| goal.same_as).filter(|_| reason == Reason::Duplicate);
+    let Some(earlier) = earlier else { return reason.hint().to_owned() };
+    let ago = span(hit.time.since(earlier.time()));
+    format!(
+        "The same conversion was counted before, by hit {earlier}, {ago} earlier: the goal's dedup and repeat_window say what is the same."
+    )
+}
+
+/// Two digits or so are enough to see whether somebody sends again or repeats himself.
+pub(super) fn span(ms: i64) -> String {
+    match ms / 1_000 {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
     }
 }
 

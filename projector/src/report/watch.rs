@@ -9,7 +9,10 @@ use schemas::{EventId, Reason, Time, outcome::Status, time::MINUTE_MS};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::rows::{AsOf, PostbackRow};
+use super::{
+    rows::{AsOf, PostbackRow},
+    show::span,
+};
 
 /// Hits without which nothing is known of an account.
 const FEWEST: usize = 10;
@@ -114,7 +117,8 @@ fn is_good(hit: &PostbackRow) -> bool {
 fn reasons(hit: &PostbackRow) -> impl Iterator<Item = Reason> {
     let of_goals = hit.goals.iter().filter_map(|goal| goal.reason);
     let all: BTreeSet<Reason> = hit.reason.into_iter().chain(of_goals).collect();
-    all.into_iter().filter(|reason| *reason != Reason::Duplicate)
+    // A repeat harms nobody, and an ignored word is ignored because somebody said so.
+    all.into_iter().filter(|reason| !matches!(reason, Reason::Duplicate | Reason::IgnoredStatus))
 }
 
 fn has(hit: &PostbackRow, wanted: Reason) -> bool {
@@ -185,10 +189,11 @@ fn silence(figures: &Figures<'_>, hits: &[&PostbackRow], pauses: &[i64]) -> Opti
         let newer = hits.iter().take_while(|hit| !is_good(hit)).count();
         let what = match newer {
             0 => "No postback came".to_owned(),
-            newer => format!("{newer} postbacks came, and none of them made a conversion,"),
+            1 => "A postback came, but none that made a conversion".to_owned(),
+        newer => format!("{newer} postbacks came, and none of them made a conversion"),
         };
         let (quiet, usual) = (span(quiet), span(pauses.last().copied().unwrap_or_default()));
-        let detail = format!("{what} for {quiet}; the longest pause before was {usual}.");
+        let detail = format!("{what} in {quiet}; the longest pause before was {usual}.");
         let fix = match newer {
             0 => "Ask the operator whether the postback URLs are still set and their server still sends; an expired campaign or a changed token stops them without a word.",
             _ => "Look at the reasons of the hits since then: they come, and none is understood.",
@@ -197,26 +202,19 @@ fn silence(figures: &Figures<'_>, hits: &[&PostbackRow], pauses: &[i64]) -> Opti
     })
 }
 
-fn span(ms: i64) -> String {
-    let minutes = ms / MINUTE_MS;
-    match minutes {
-        ..120 => format!("{minutes} min"),
-        120..2_880 => format!("{} h", minutes / 60),
-        _ => format!("{} days", minutes / 1_440),
-    }
-}
-
-/// Reasons that recent hits have much more often than the ones before.
+/// Reasons that recent hits have much more often than the ones before. Where no hit is good at all, there is no habit to hold
+/// them against.
 fn risen_reasons(hits: &[&PostbackRow]) -> Vec<HealthProblem> {
     let (recent, before) = hits.split_at((hits.len() / 5).clamp(*RECENT.start(), *RECENT.end()).min(hits.len()));
     let percent = |hits: &[&PostbackRow], reason| {
         let of = hits.iter().filter(|hit| has(hit, reason)).count();
         (of, if hits.is_empty() { 0 } else { of * 100 / hits.len() })
     };
+    let none_good = !hits.iter().any(|hit| is_good(hit));
     let all: BTreeSet<Reason> = recent.iter().flat_map(|hit| reasons(hit)).collect();
     let risen = all.into_iter().filter_map(|reason| {
         let ((count, now), (_, usual)) = (percent(recent, reason), percent(before, reason));
-        let is_risen = count >= FEWEST_OF_REASON && now >= SHARE_PERCENT && now > 2 * usual;
+        let is_risen = count >= FEWEST_OF_REASON && now >= SHARE_PERCENT && (none_good || now > 2 * usual);
         is_risen.then(|| risen_reason(hits, reason, (count, recent.len()), now, usual))
     });
     risen.collect()

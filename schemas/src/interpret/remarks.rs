@@ -54,6 +54,7 @@ pub mod code {
     pub const NESTED: &str = "nested_value_left_out";
     pub const ENCODING: &str = "invalid_encoding";
     pub const TOO_LONG: &str = "too_long_left_out";
+    pub const TID: &str = "transaction_id_left_out";
     pub const TIME: &str = "time_left_out";
     pub const TIME_READ: &str = "time_repaired";
     /// A time without a zone is one of the account's.

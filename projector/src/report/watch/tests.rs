@@ -72,8 +72,18 @@ fn what_was_always_so_is_no_problem() {
     let hits: Vec<_> = (0..200).map(|n| if n % 4 == 0 { lost(n) } else { good(n) }).collect();
     let health = of(&hits, 0);
     assert_eq!((health.status, health.habit.percent["unreplaced_macro"]), (HealthStatus::Healthy, 25));
-    let all_lost: Vec<_> = (0..4).map(lost).collect();
-    assert_eq!(of(&all_lost, 0).status, HealthStatus::Failing, "of a new account, as all that came failed");
+    let ignored: Vec<_> = (0..30).map(|n| hit(n, Status::Rejected, Some(Reason::IgnoredStatus))).collect();
+    assert_eq!(of(&ignored, 0).status, HealthStatus::Healthy);
+}
+
+#[test]
+fn an_account_that_never_had_a_good_hit_is_failing() {
+    for count in [3, 8, 10, 200, 1_000] {
+        let hits: Vec<_> = (0..count).map(lost).collect();
+        let health = of(&hits, 0);
+        assert_eq!((health.status, codes(&health)), (HealthStatus::Failing, vec!["unreplaced_macro"]), "{count}");
+        assert_eq!(health.since, hits.last().map(|hit| hit.time));
+    }
 }
 
 #[test]
@@ -93,7 +103,7 @@ fn silence_is_measured_by_the_accounts_own_pauses() {
     hits.insert(0, lost(1));
     let health = of(&hits, 0);
     assert_eq!(codes(&health), ["silence"]);
-    assert!(health.problems[0].detail.starts_with("1 postbacks came"), "{health:?}");
+    assert!(health.problems[0].detail.starts_with("A postback came"), "{health:?}");
 }
 
 #[test]

@@ -149,3 +149,19 @@ fn local_times_are_of_the_accounts_zone() {
     let reading = read("dyn=a&ftd=1&ts=2026-11-22");
     assert_eq!((reading.ts, codes(&reading)), (None, vec![code::TIME]));
 }
+
+#[test]
+fn a_transaction_id_that_says_nothing_is_left_out() {
+    for text in [
+        "deposits=1&tid=0",
+        "deposits=1&tid=000",
+        "event=ftd&tid=First-Time-Deposits",
+        "status=approved&deposits=1&tid=approved",
+    ] {
+        let reading = read(&format!("dyn=a&{text}"));
+        assert_eq!((reading.reject, reading.tid.clone(), codes(&reading)), (None, None, vec![code::TID]), "{text}");
+    }
+    for tid in ["1", "10", "0a", "ftd-1", "deposits-17"] {
+        assert_eq!(read(&format!("dyn=a&deposits=1&tid={tid}")).tid.as_deref(), Some(tid));
+    }
+}
