@@ -144,10 +144,13 @@ impl Edge {
     }
 }
 
+/// The reason with its hint, if a hit was rejected.
+type Rejected = Option<(Reason, Option<String>)>;
+
 /// The hits of one request; `said` is what the sender is told of each, if it was rejected.
 struct Hits {
     drafts: Vec<Draft>,
-    said: Vec<(EventId, Option<(Reason, Option<String>)>)>,
+    said: Vec<(EventId, Rejected)>,
     array: bool,
 }
 
