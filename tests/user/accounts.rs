@@ -191,7 +191,7 @@ async fn health_says_what_is_wrong_since_when_and_what_to_do() {
     let problem = &health["problems"][0];
     assert_eq!((&health["status"], &problem["code"]), (&json!("failing"), &json!("unreplaced_macro")), "{health}");
     assert_eq!((&problem["examples"], &problem["usual_percent"]), (&json!(broken), &json!(0)), "{health}");
-    assert!(problem["fix"].as_str().unwrap().contains("{click_id}"), "{health}");
+    assert!(problem["fix"].as_str().unwrap().contains("clickId=%7Bclick_id%7D"), "{health}");
     assert_eq!(health["since"], problem["since"]);
     server.refused(Method::GET, "/v1/accounts/acc_none/health", None, 404).await;
 }

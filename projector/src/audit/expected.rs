@@ -15,7 +15,7 @@ use schemas::{
 };
 use serde::Serialize;
 
-use crate::report::{ChangeRow, ClickRow, ConversionRow, GoalRow, PostbackRow, What};
+use crate::report::{ChangeRow, ClickRow, ConversionRow, GoalRow, PostbackRow, What, show::general_hint};
 
 /// Names a cell: tenant, account, family, value (`None`: those beyond the named ones), UTC day.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -345,7 +345,10 @@ fn postback_row(hit: &HitOutcome) -> PostbackRow {
         remote: hit.hit.remote.clone(),
         outcome: hit.outcome,
         reason: hit.reason,
-        hint: hit.hint.clone().or_else(|| hit.reason.map(|reason| reason.hint().to_owned())),
+        hint: hit.hint.clone().or_else(|| {
+            let same_as = hit.goals.iter().find_map(|goal| goal.same_as);
+            hit.reason.map(|reason| general_hint(reason, hit.hit.time, same_as))
+        }),
         partial: hit.outcome != Status::Rejected && goals.iter().any(|goal| goal.outcome == Status::Rejected),
         corrections: corrections.clone(),
         click: click.map(|click| click.id.to_string()).or_else(|| hit.named.clone()).or_else(|| hit.label.clone()),

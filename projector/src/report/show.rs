@@ -1,6 +1,6 @@
 //! From stored rows to the rows of the contract.
 
-use schemas::{Reason, event::Correction, outcome::Status};
+use schemas::{EventId, Reason, Time, event::Correction, outcome::Status};
 
 use super::rows::{ChangeRow, ClickRow, ConversionRow, GoalRow, PostbackRow};
 use crate::tables::{HitRow, StoredChange, StoredClick, StoredConversion};
@@ -33,7 +33,10 @@ pub fn postback(account: &str, hit: &HitRow<'_>) -> PostbackRow {
         })
         .collect();
     let named = decision.named.or(decision.label);
-    let hint = owned(decision.hint).or_else(|| decision.reason.map(|reason| hint(reason, hit)));
+    let hint = owned(decision.hint).or_else(|| {
+        let same_as = decision.goals.iter().find_map(|goal| goal.same_as);
+        decision.reason.map(|reason| general_hint(reason, hit.time, same_as))
+    });
     PostbackRow {
         hit: hit.id,
         time: hit.time,
@@ -58,11 +61,10 @@ pub fn postback(account: &str, hit: &HitRow<'_>) -> PostbackRow {
     }
 }
 
-/// What is known of a reason, and of a repeat what it repeats: ids tell the time of their hits.
-fn hint(reason: Reason, hit: &HitRow<'_>) -> String {
-    let earlier = hit.decision.goals.iter().find_map(|goal| goal.same_as).filter(|_| reason == Reason::Duplicate);
-    let Some(earlier) = earlier else { return reason.hint().to_owned() };
-    let ago = span(hit.time.since(earlier.time()));
+/// What is known of a reason, and of a repeat which hit it repeats: ids tell the time of their hits.
+pub(crate) fn general_hint(reason: Reason, time: Time, same_as: Option<EventId>) -> String {
+    let Some(earlier) = same_as.filter(|_| reason == Reason::Duplicate) else { return reason.hint().to_owned() };
+    let ago = span(time.since(earlier.time()));
     format!(
         "The same conversion was counted before, by hit {earlier}, {ago} earlier: the goal's dedup and repeat_window say what is the same."
     )

@@ -10,6 +10,7 @@ const TABLE: &[(&str, &str)] = &[
     ("get", "/v1/accounts/{id}"),
     ("patch", "/v1/accounts/{id}"),
     ("get", "/v1/accounts/{id}/postback-urls"),
+    ("get", "/v1/accounts/{id}/health"),
     ("post", "/v1/accounts/{id}/rotate-token"),
     ("post", "/v1/accounts/{id}/links"),
     ("get", "/v1/accounts/{id}/links"),

@@ -60,7 +60,7 @@ fn a_goal_is_found_in_a_parameter_that_speaks_of_it() {
     ] {
         let reading = read(&format!("dyn=a&{text}"));
         assert_eq!((reading.reject, goals(&reading)), (None, vec![(goal, 1)]), "{text}");
-        assert_eq!(codes(&reading), [code::GOAL_ELSEWHERE], "{text}");
+        assert_eq!(codes(&reading)[0], code::GOAL_ELSEWHERE, "{text}");
     }
     let reading = read("dyn=a&reg=1&status=hold");
     assert_eq!((goals(&reading), reading.state), (vec![("signups", 1)], Some(State::Pending)));
