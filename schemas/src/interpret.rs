@@ -99,7 +99,9 @@ fn read_hit(mut params: Params, settings: &AccountSettings, receipt: Time) -> Re
     reading.corrections = remarks.corrections;
     if let Some((reason, hint)) = remarks.reject {
         reading.reject = Some(reason);
-        reading.hint = Some(hint);
+        let about_click = matches!(reason, Reason::MissingClick | Reason::UnreplacedMacro) && reading.name.is_none();
+        let called = settings.click_called.as_deref().filter(|_| about_click);
+        reading.hint = Some(called.map_or(hint.clone(), |called| format!("{hint} {}", cut(called))));
     }
     reading
 }

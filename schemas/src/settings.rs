@@ -37,6 +37,8 @@ pub struct AccountSettings {
     pub statuses: Arc<StatusMap>,
     pub default_goal: String,
     pub dyn_mode: DynMode,
+    /// What the program calls the click id, as a sentence that completes a hint. `None` where it is not known.
+    pub click_called: Option<String>,
     /// Lower-case names of parameters whose values are replaced by a keyed hash before anything is durable.
     pub redact: Arc<Vec<String>>,
 }
@@ -80,6 +82,7 @@ impl AccountSettings {
             statuses: Arc::new(status::default_map()),
             default_goal: "sales".to_owned(),
             dyn_mode: DynMode::Click,
+            click_called: None,
             redact: Arc::new(DEFAULT_REDACT.iter().map(|s| (*s).to_owned()).collect()),
         }
     }

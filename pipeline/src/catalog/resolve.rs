@@ -84,8 +84,15 @@ pub(super) fn settings(tenant: &str, account: &Account, dialect: &Dialect) -> Ac
         statuses: statuses(&account.statuses, dialect),
         default_goal: first(&account.default_goal, &program.default_goal, DEFAULT_GOAL),
         dyn_mode: account.dyn_mode,
+        click_called: click_called(program),
         redact: redact(account.redact.as_deref()),
     }
+}
+
+/// The generic program stands for nobody's system, so nothing is called anything there.
+fn click_called(program: &Program) -> Option<String> {
+    let placeholder = program.placeholders.get("click_id").filter(|_| program.id != catalogue::GENERIC)?;
+    Some(format!("{} calls it {placeholder}.", program.name))
 }
 
 pub(super) fn click_place(account: &Account, program: &Program) -> ClickPlace {

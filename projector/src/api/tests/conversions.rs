@@ -227,6 +227,13 @@ async fn conversions_are_adjusted_by_hand() {
     assert_eq!(none.status, StatusCode::NOT_FOUND);
 }
 
+/// Where half an hour ago is the same day, whenever the test runs. The names count hours behind Greenwich.
+fn zone_where_it_is_noon() -> String {
+    let hour = clock::now().ms() / 3_600_000 % 24;
+    let behind = if hour == 12 { String::new() } else { format!("{:+}", hour - 12) };
+    format!("Etc/GMT{}", behind.replace('+', "%2B"))
+}
+
 #[tokio::test]
 async fn the_conversions_report_groups_filters_and_adds_up() {
     let world = World::start();
@@ -257,7 +264,7 @@ async fn the_conversions_report_groups_filters_and_adds_up() {
         ("group_by=goal&goal=!signups", 1),
         ("group_by=goal,state&sub1=s", 2),
         ("group_by=account&sub1=", 0),
-        ("group_by=day&bots=include&basis=conversion&tz=Europe/Malta", 1),
+        (&format!("group_by=day&bots=include&basis=conversion&tz={}", zone_where_it_is_noon()), 1),
     ] {
         let report = world.get(&format!("/v1/reports/conversions?{query}")).await;
         assert_eq!(report.body["rows"].as_array().map(Vec::len), Some(rows), "{query}: {}", report.text);

@@ -314,3 +314,15 @@ proptest! {
         prop_assert!(!matches!(reading.name, Some(Name::Click(_))));
     }
 }
+
+#[test]
+fn a_hint_about_the_click_says_what_the_program_calls_it() {
+    let settings = AccountSettings { click_called: Some("Income Access calls it {c}.".into()), ..settings() };
+    for text in ["dyn={click}&signups=1", "signups=1", "dyn=&signups=1"] {
+        let hint = read_with(text, &settings).hint.unwrap();
+        assert!(hint.ends_with(" Income Access calls it {c}."), "{hint}");
+    }
+    for text in ["dyn=a", "dyn=a&event={event}", "dyn=a%01&signups=1"] {
+        assert!(!read_with(text, &settings).hint.unwrap().contains("Income Access"), "{text}");
+    }
+}
