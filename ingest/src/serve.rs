@@ -32,7 +32,7 @@ use crate::{IngestConfig, edge::Edge, wire::Wire};
 
 /// A longer head is refused by the HTTP parser. It has room beyond the bounds of URI and headers, so that the
 /// refusal can say which of them it was.
-const HEAD_BUFFER: usize = 128 * 1024;
+pub(crate) const HEAD_BUFFER: usize = 128 * 1024;
 /// Pause after the system had no file or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

@@ -20,13 +20,13 @@ use std::{
 use hyper::Uri;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::serve::HEAD_BUFFER;
+
 /// Before the hex digits of a target that the parser does not take. A target that begins like this is written as hex, too,
 /// so nobody else can use it.
 const HEX: &str = "/.hex/";
 /// A longer target is left to the parser, which would not take its hex digits either.
 const TARGET_BYTES: usize = 30 * 1024;
-/// A longer line is none that the parser would take.
-const LINE_BYTES: usize = 128 * 1024;
 const READ_BYTES: usize = 8 * 1024;
 
 /// Path and query of a request as they were sent.
@@ -166,8 +166,7 @@ impl Lines {
                     out.extend_from_slice(bytes);
                     return;
                 }
-                At::Body(left) => self.pass_body(left, bytes, out),
-                At::Chunk(left) => self.pass_body(left, bytes, out),
+                At::Body(left) | At::Chunk(left) => self.pass_body(left, bytes, out),
                 _ => self.pass_line(bytes, out),
             };
         }
@@ -196,7 +195,7 @@ impl Lines {
     fn pass_line<'b>(&mut self, bytes: &'b [u8], out: &mut Vec<u8>) -> &'b [u8] {
         let Some(end) = memchr::memchr(b'\n', bytes) else {
             self.line.extend_from_slice(bytes);
-            if self.line.len() > LINE_BYTES {
+            if self.line.len() > HEAD_BUFFER {
                 self.end(out);
             }
             return &[];

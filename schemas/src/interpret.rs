@@ -101,7 +101,10 @@ fn read_hit(mut params: Params, settings: &AccountSettings, receipt: Time) -> Re
         reading.reject = Some(reason);
         let about_click = matches!(reason, Reason::MissingClick | Reason::UnreplacedMacro) && reading.name.is_none();
         let called = settings.click_called.as_deref().filter(|_| about_click);
-        reading.hint = Some(called.map_or(hint.clone(), |called| format!("{hint} {}", cut(called))));
+        reading.hint = Some(match called {
+            Some(called) => format!("{hint} {}", cut(called)),
+            None => hint,
+        });
     }
     reading
 }

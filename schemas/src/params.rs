@@ -407,7 +407,7 @@ pub(crate) fn decode(raw: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(&spaced).decode_utf8().ok().map(|text| Cow::Owned(text.into_owned()))
 }
 
-fn trimmed(name: Cow<'_, str>) -> Cow<'_, str> {
+pub(crate) fn trimmed(name: Cow<'_, str>) -> Cow<'_, str> {
     match name {
         Cow::Borrowed(name) => Cow::Borrowed(trim(name)),
         Cow::Owned(name) => Cow::Owned(trim(&name).to_owned()),

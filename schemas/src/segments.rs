@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     macros,
-    params::{decode, encoded_text, trim},
+    params::{decode, encoded_text, trimmed},
 };
 
 /// How a parameter's name or place was repaired.
@@ -76,8 +76,7 @@ impl<'a> Segment<'a> {
         }
         let raw_name = name;
         let name = match decode(name) {
-            Some(Cow::Owned(name)) => Cow::Owned(trim(&name).to_owned()),
-            Some(Cow::Borrowed(name)) => Cow::Borrowed(trim(name)),
+            Some(name) => trimmed(name),
             None => return (Cow::Borrowed(name), fix),
         };
         if let Some(entity) = self.entity {

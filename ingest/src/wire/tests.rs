@@ -66,7 +66,7 @@ fn what_is_no_request_is_handed_on_unchanged() {
     ] {
         assert_eq!(passed(&[sent]), sent);
     }
-    let long = [b"GET /".to_vec(), vec![b'<'; LINE_BYTES], b" HTTP/1.1\r\n\r\n".to_vec()].concat();
+    let long = [b"GET /".to_vec(), vec![b'<'; HEAD_BUFFER], b" HTTP/1.1\r\n\r\n".to_vec()].concat();
     assert!(passed(&[&long]) == long);
     let pieces: Vec<&[u8]> = long.chunks(1_000).collect();
     assert!(passed(&pieces) == long);
